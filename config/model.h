@@ -1,0 +1,130 @@
+// The validated configuration: what one TOML file or a folder of them says, with every default filled in.
+//
+// Plain data. load() is the only maker; whoever holds a Config may rely on the ranges below, on names being unique and
+// on every reference leading somewhere. No threading: values.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dataplane/api/types.h"
+
+namespace detour::config {
+
+using std::chrono::milliseconds;
+
+/// Where in the files a thing was said, for messages: "pools.d/talk.toml:12:3".
+struct Origin {
+    std::string file;
+    std::uint32_t line = 0;
+    std::uint32_t column = 0;
+    [[nodiscard]] std::string to_string() const;
+};
+
+enum class ProbeType : std::uint8_t { kTcp, kHttp };
+enum class SiteTier : std::uint8_t { kActive, kHot, kWarm, kCold };
+
+struct Health {
+    ProbeType type = ProbeType::kTcp;
+    api::Port port;                      ///< default: the pool's first VIP's port
+    std::string path = "/";              ///< http
+    std::string host;                    ///< http Host header; default: the backend's address
+    std::vector<std::uint16_t> status;   ///< http; default {200}
+    milliseconds interval{1000};         ///< 20 ms … 1 h
+    milliseconds timeout{1000};          ///< 10 ms … 1 min
+    milliseconds fast_interval{50};      ///< 10 ms … interval: after a first miss
+    std::uint32_t fall = 3;              ///< 1 … 100 misses in a row: down
+    std::uint32_t rise = 2;              ///< 1 … 100 answers in a row: up
+    bool operator==(const Health&) const = default;
+};
+
+struct Backend {
+    std::string site;
+    api::IpAddress address;
+    std::uint32_t weight = 100;  ///< 0 … 65535
+    Origin origin;
+};
+
+struct PoolSite {
+    std::string site;
+    std::uint32_t weight = 100;  ///< of the site in this pool; 0 … 65535
+};
+
+struct Pool {
+    std::string name;
+    std::vector<api::Vip> vips;
+    api::Encap encap = api::Encap::kGue;
+    api::HashKey hash = api::HashKey::kFiveTuple;
+    api::Stranded stranded = api::Stranded::kReset;  ///< default: reset, or rehash if all VIPs are UDP
+    std::uint32_t priority = 100;                    ///< 1 is shed last
+    std::uint32_t min_sites = 1;
+    std::uint32_t max_backends = 64;                 ///< per site, 1 … 4096
+    std::vector<std::string> depends_on;
+    std::vector<PoolSite> site_weights;              ///< `site_weight = { pangyo = 100 }`, absent sites: 100
+    Health health;
+    std::vector<Backend> backends;
+    Origin origin;
+};
+
+struct Capacity {
+    std::uint64_t new_flows = 0;  ///< per second; 0: not stated
+    double gbps = 0;              ///< client-to-site; 0: not stated
+};
+
+struct Site {
+    std::string name;
+    std::string key;                  ///< what the hash uses; default: name. Keep it when renaming a site.
+    std::vector<std::string> domain;  ///< widest first
+    SiteTier tier = SiteTier::kActive;
+    Capacity capacity;
+    Origin origin;
+};
+
+struct Pop {
+    std::string name;
+    double share = 1.0;      ///< 0 < share <= 1
+    std::string fleet_seed;  ///< at least 16 characters, no placeholder
+};
+
+struct Dataplane {
+    std::vector<std::string> ports;
+    std::uint32_t workers = 1;                     ///< 1 … 64
+    std::optional<api::IpAddress> source_v4;
+    std::optional<api::IpAddress> source_v6;
+    std::uint64_t flows_per_worker = 1U << 20U;    ///< IPv4 flows; IPv6 a quarter of it; 2^10 … 2^26
+    std::uint32_t resets_per_second = 2000;
+    std::uint32_t icmp_per_second = 1000;
+    std::string socket = "/run/detour/dataplane.sock";
+    std::string state_dir = "/var/lib/detour/dataplane";
+};
+
+struct Control {
+    std::string socket = "/run/detour/control.sock";  ///< HTTP API
+    std::string state_dir = "/var/lib/detour/control";
+};
+
+struct Failover {
+    double panic_threshold = 0.5;               ///< 0 … 1 of a site's backends
+    double dark_threshold = 0.0;                ///< share of a site's backends at or below which it is dark
+    std::uint32_t max_dark_sites = 1;
+    milliseconds ramp{300'000};                 ///< 0 … 24 h
+    milliseconds strand_after{2'000};           ///< 0 … 10 min
+    milliseconds auto_return_within{600'000};   ///< 0 … 24 h
+};
+
+struct Config {
+    Pop pop;
+    Dataplane dataplane;
+    Control control;
+    Failover failover;
+    std::vector<Site> sites;
+    std::vector<Pool> pools;
+
+    [[nodiscard]] const Site* find_site(std::string_view name) const;
+    [[nodiscard]] const Pool* find_pool(std::string_view name) const;
+};
+
+}  // namespace detour::config

@@ -1,0 +1,76 @@
+// Every verdict's reason, once: enum, metric label and one sentence for the manual.
+//
+// A packet ends in exactly one reason. Counters are per worker, written by that worker alone with relaxed stores and
+// read by the control channel. Order is the wire's: append only.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace detour::api {
+
+enum class Reason : std::uint8_t {
+    // Forwarded.
+    kForwardedPinned,     // a known flow
+    kForwardedNew,        // SYN or first packet of a UDP flow
+    kForwardedHandshake,  // the handshake's ACK, answered from the SYN table
+    kForwardedMid,        // TCP mid-flow without a state here: chosen by admit_mid
+    kForwardedRehashed,   // pinned to a site or backend that no longer keeps: moved
+    // Answered.
+    kResetSent,
+    kTooBigAnswered,
+    // Left to the kernel.
+    kNotOurs,
+    kIcmpToKernel,
+    // Dropped: malformed.
+    kTruncatedEthernet,
+    kTruncatedIp,
+    kBadIpVersion,
+    kBadIpHeaderLength,
+    kBadIpTotalLength,
+    kBadIpChecksum,
+    kBadSource,
+    kTooManyExtensions,
+    kTruncatedTcp,
+    kBadTcpOffset,
+    kBadTcpFlags,
+    kTruncatedUdp,
+    kBadUdpLength,
+    // Dropped: understood, not forwarded.
+    kFragment,
+    kIcmpUnhandled,
+    kNoSite,
+    kNoBackend,
+    kUnresolvedNextHop,
+    kNoTunnelSource,
+    kTooBigOverBudget,
+    kStranded,          // pinned, not kept, and nothing may be answered (RST, or `keep` pools)
+    kResetOverBudget,
+    kNoHeadroom,
+    kMultiSegment,
+    kTransmitFull,
+    kNoPlan,
+    kCount,
+};
+
+inline constexpr std::size_t kReasonCount = static_cast<std::size_t>(Reason::kCount);
+
+enum class Outcome : std::uint8_t { kForwarded, kAnswered, kKernel, kDropped };
+
+struct ReasonInfo {
+    Reason reason;
+    Outcome outcome;
+    std::string_view name;         ///< metric label, snake_case
+    std::string_view description;  ///< one sentence
+};
+
+/// Indexed by Reason.
+extern const std::array<ReasonInfo, kReasonCount> kReasons;
+
+[[nodiscard]] inline const ReasonInfo& info(Reason reason) noexcept {
+    return kReasons[static_cast<std::size_t>(reason)];
+}
+
+}  // namespace detour::api

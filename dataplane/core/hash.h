@@ -1,0 +1,85 @@
+// The keyed flow hash and the small mixers that the tables share.
+//
+// AES rounds keyed by the fleet seed: non-linear in the key, so that nobody without the seed can build collisions
+// (a CRC or Toeplitz hash is linear and can be solved). Deterministic on every host. Pure functions, any thread.
+// Bits of a flow hash: 0-11 slot, 12-27 fraction, 32-63 backend; the flow table takes 28-31 with the upper half
+// of a second multiplication.
+#pragma once
+
+#include <immintrin.h>
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+#include "dataplane/api/types.h"
+
+namespace detour::core {
+
+struct HashSeed {
+    alignas(16) std::array<__m128i, 4> keys{};
+    std::uint64_t table = 0;  ///< seeds site and Maglev tables
+};
+
+[[nodiscard]] HashSeed make_hash_seed(const api::FleetSeed& seed) noexcept;
+
+/// A 64-bit finalizer (splitmix64): every output bit depends on every input bit.
+[[nodiscard]] constexpr std::uint64_t mix64(std::uint64_t x) noexcept {
+    x ^= x >> 30U;
+    x *= 0xbf58476d1ce4e5b9ULL;
+    x ^= x >> 27U;
+    x *= 0x94d049bb133111ebULL;
+    x ^= x >> 31U;
+    return x;
+}
+
+/// Keyed hash of text (names, keys), for table building only.
+[[nodiscard]] std::uint64_t hash_text(std::uint64_t seed, std::string_view text) noexcept;
+
+/// Addresses as read from the packet (network order in memory), ports likewise.
+[[nodiscard]] inline std::uint64_t hash_v4(const HashSeed& seed, std::uint32_t source, std::uint32_t destination,
+                                           std::uint32_t ports, std::uint8_t protocol) noexcept {
+    __m128i x = _mm_set_epi32(static_cast<int>(protocol), static_cast<int>(ports), static_cast<int>(destination),
+                              static_cast<int>(source));
+    x = _mm_xor_si128(x, seed.keys[0]);
+    x = _mm_aesenc_si128(x, seed.keys[1]);
+    x = _mm_aesenc_si128(x, seed.keys[2]);
+    x = _mm_aesenc_si128(x, seed.keys[3]);
+    return static_cast<std::uint64_t>(_mm_cvtsi128_si64(x));
+}
+
+/// `source` and `destination` point at 16 bytes each.
+[[nodiscard]] inline std::uint64_t hash_v6(const HashSeed& seed, const std::uint8_t* source,
+                                           const std::uint8_t* destination, std::uint32_t ports,
+                                           std::uint8_t protocol) noexcept {
+    const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(source));
+    const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(destination));
+    __m128i x = _mm_xor_si128(a, seed.keys[0]);
+    x = _mm_aesenc_si128(x, seed.keys[1]);
+    x = _mm_aesenc_si128(x, seed.keys[2]);
+    x = _mm_xor_si128(x, b);
+    x = _mm_aesenc_si128(x, seed.keys[3]);
+    x = _mm_aesenc_si128(x, seed.keys[0]);
+    x = _mm_xor_si128(x, _mm_set_epi32(0, 0, static_cast<int>(protocol), static_cast<int>(ports)));
+    x = _mm_aesenc_si128(x, seed.keys[1]);
+    x = _mm_aesenc_si128(x, seed.keys[2]);
+    x = _mm_aesenc_si128(x, seed.keys[3]);
+    return static_cast<std::uint64_t>(_mm_cvtsi128_si64(x));
+}
+
+[[nodiscard]] constexpr std::uint32_t slot_of(std::uint64_t hash) noexcept {
+    return static_cast<std::uint32_t>(hash & (4096U - 1));
+}
+
+/// 0 … 65534, different for each site: a flow that one ramping site refuses is not refused by all.
+[[nodiscard]] constexpr std::uint16_t fraction(std::uint64_t hash, std::uint64_t site_key) noexcept {
+    std::uint32_t x = static_cast<std::uint32_t>(hash >> 12U & 0xffffU) ^ static_cast<std::uint32_t>(site_key & 0xffffU);
+    x *= static_cast<std::uint32_t>(site_key >> 16U) | 1U;
+    x ^= x >> 15U;
+    x *= 0x2c1b3c6dU;
+    x ^= x >> 12U;
+    x *= static_cast<std::uint32_t>(site_key >> 32U) | 1U;
+    return static_cast<std::uint16_t>((static_cast<std::uint64_t>(x >> 16U) * 65535U) >> 16U);
+}
+
+}  // namespace detour::core

@@ -1,0 +1,45 @@
+// Maglev lookup table of one pool in one site (Eisenbud et al., NSDI 2016, section 3.4), with weights.
+//
+// The size is a prime of a fixed list, at least 100 x max_backends, so that a share is within about 1 % of its weight
+// and never changes with today's number of backends. Permutations depend on backend addresses and the seed alone.
+// Immutable after building, any thread may read.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace detour::core {
+
+struct MaglevMember {
+    std::uint64_t key_hash = 0;  ///< of the backend's address
+    std::uint16_t backend = 0;   ///< BackendId, what the table holds
+    std::uint32_t weight = 0;    ///< 0: not in the table
+    bool operator==(const MaglevMember&) const noexcept = default;
+};
+
+class MaglevTable {
+  public:
+    /// The prime used for `max_backends` (1 … 4096).
+    [[nodiscard]] static std::uint32_t size_for(std::uint32_t max_backends) noexcept;
+
+    /// `members` in any order; empty or all of weight 0 gives an empty table.
+    [[nodiscard]] static std::shared_ptr<const MaglevTable> build(std::span<const MaglevMember> members,
+                                                                  std::uint32_t max_backends, std::uint64_t seed);
+
+    [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
+    [[nodiscard]] std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(entries_.size()); }
+    [[nodiscard]] std::uint16_t at(std::uint32_t index) const noexcept { return entries_[index]; }
+    /// The index that a flow hash leads to.
+    [[nodiscard]] std::uint32_t index_of(std::uint64_t hash) const noexcept {
+        return static_cast<std::uint32_t>((hash >> 32U) * entries_.size() >> 32U);
+    }
+    [[nodiscard]] std::span<const MaglevMember> built_from() const noexcept { return members_; }
+
+  private:
+    std::vector<std::uint16_t> entries_;
+    std::vector<MaglevMember> members_;
+};
+
+}  // namespace detour::core

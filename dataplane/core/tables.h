@@ -1,0 +1,99 @@
+// The forwarding tables: a plan made ready for lookup.
+//
+// Built off the workers by build_tables(), published as one pointer, immutable from then on and freed after a
+// grace period. Site tables and Maglev tables that did not change are shared with the previous tables
+// (shared_ptr), so a plan that changes one site's backends builds one Maglev table.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "dataplane/api/limits.h"
+#include "dataplane/api/plan.h"
+#include "dataplane/core/hash.h"
+#include "dataplane/core/maglev.h"
+#include "dataplane/core/site_table.h"
+#include "dataplane/core/vip_map.h"
+
+namespace detour::core {
+
+inline constexpr std::uint8_t kNoSiteId = 255;
+inline constexpr std::uint16_t kNoBackendId = 65535;
+
+/// Everything that is put before a client's packet, ready to copy: one cache line.
+struct alignas(64) EncapHeader {
+    std::array<std::uint8_t, api::kMaxEncapBytes> bytes{};
+    std::uint8_t length = 0;  ///< Ethernet + outer IP (+ UDP or GRE); 0: this backend is not in the plan
+    std::uint8_t port = 0;    ///< egress port
+};
+
+enum class OuterFamily : std::uint8_t { kV4, kV6 };
+
+/// What encapsulation needs beyond the header.
+struct BackendEntry {
+    std::uint8_t site = kNoSiteId;
+    std::uint8_t flags = 0;      ///< BackendFlag bits
+    std::uint16_t pool = 0;
+    std::uint16_t max_inner = 0; ///< largest client IP packet that the tunnel carries, bytes
+    api::Encap encap = api::Encap::kGue;
+    OuterFamily outer = OuterFamily::kV4;
+};
+inline constexpr std::uint8_t kBackendPresent = 1;
+inline constexpr std::uint8_t kBackendResolved = 2;
+inline constexpr std::uint8_t kBackendHasSource = 4;
+
+struct PoolSiteEntry {
+    std::uint8_t site = kNoSiteId;
+    std::shared_ptr<const MaglevTable> backends;
+};
+
+struct PoolEntry {
+    api::PoolId id;
+    api::HashKey hash = api::HashKey::kFiveTuple;
+    api::Stranded stranded = api::Stranded::kReset;
+    std::shared_ptr<const SiteTable> sites;
+    /// Ranked sites are few: index 0 … size-1, in the order that SiteTable's ranks name.
+    std::vector<PoolSiteEntry> per_site;
+    /// Site id -> index into per_site, 255 for none.
+    std::array<std::uint8_t, 256> site_index{};
+};
+
+struct VipEntry {
+    std::uint16_t pool = 0;  ///< index into pools
+    std::uint16_t vip = 0;   ///< stable VipId, part of the flow key
+};
+
+struct BuildStatistics {
+    std::uint32_t site_tables = 0;    ///< built, not taken over
+    std::uint32_t maglev_tables = 0;
+};
+
+class ForwardingTables {
+  public:
+    api::Generation generation;
+    HashSeed seed;
+    VipMap vips;
+    std::vector<PoolEntry> pools;
+    std::vector<EncapHeader> headers;    ///< by BackendId
+    std::vector<BackendEntry> backends;  ///< by BackendId
+    std::array<std::uint64_t, 256> site_keys{};  ///< by SiteId, for fraction()
+    std::uint32_t resets_per_second = 0;
+    std::uint32_t icmp_per_second = 0;
+    BuildStatistics built;
+
+    /// True when `id` is a backend of this plan.
+    [[nodiscard]] bool has_backend(std::uint16_t id) const noexcept {
+        return id < backends.size() && (backends[id].flags & kBackendPresent) != 0;
+    }
+};
+
+/// Builds the tables of `plan`; `previous` (may be null) lends what did not change.
+/// The plan must have passed api::check(). Error kLimit when memory is not to be had.
+/// Same plan, same seed, same tables on every host, whatever the order in the plan.
+[[nodiscard]] api::Result<std::unique_ptr<const ForwardingTables>> build_tables(
+    const api::ForwardingPlan& plan, const ForwardingTables* previous);
+
+}  // namespace detour::core

@@ -1,0 +1,94 @@
+// What one worker owns: flow tables, SYN tables, counters, signals, budgets.
+//
+// Written by that worker alone. Fields that the control channel reads are relaxed atomics on lines that no other
+// worker writes. All memory is taken at construction.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "dataplane/api/counters.h"
+#include "dataplane/api/limits.h"
+#include "dataplane/core/flow_table.h"
+#include "dataplane/core/syn_table.h"
+#include "dataplane/core/tables.h"
+#include "dataplane/core/token_bucket.h"
+
+namespace detour::stages {
+
+struct WorkerLimits {
+    std::size_t flows_v4 = 1U << 20U;  ///< entries, rounded up to a power of two; 16 bytes each
+    std::size_t flows_v6 = 1U << 18U;  ///< 32 bytes each
+    std::size_t syns = 1U << 17U;      ///< per family, 16 bytes each
+    std::uint32_t workers = 1;         ///< budgets of the host are divided by this
+};
+
+/// A counter with one writer.
+class Tally {
+  public:
+    void add(std::uint64_t n) noexcept { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+    void set(std::uint64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
+    [[nodiscard]] std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+  private:
+    std::atomic<std::uint64_t> value_{0};
+};
+
+struct alignas(64) SiteSignals {
+    Tally syns;
+    Tally syns_repeated;
+    Tally handshakes;
+    Tally ack_advanced;
+    Tally packets;
+    Tally bytes;
+    Tally prefixes;  ///< bitmap: hashed client prefixes that completed a handshake
+};
+
+struct PacketBytes {
+    Tally packets;
+    Tally bytes;
+};
+
+struct PoolTally {
+    Tally packets;
+    Tally bytes;
+    Tally too_big;
+};
+
+class WorkerState {
+  public:
+    explicit WorkerState(const WorkerLimits& limits);
+
+    /// Once per burst, before run(): monotonic nanoseconds.
+    void set_time(std::uint64_t now_ns) noexcept;
+    [[nodiscard]] std::uint64_t now_ns() const noexcept { return now_ns_; }
+
+    /// Idle or bounded background work, a few buckets a call: ages entries out and removes those whose backend is
+    /// not in `tables`. Returns the generation that a whole pass has been made for (see `scanned()`).
+    void sweep(const core::ForwardingTables& tables, std::size_t buckets) noexcept;
+    /// No entry of this worker names a backend or VIP absent from this generation. Any thread.
+    [[nodiscard]] std::uint64_t scanned() const noexcept { return scanned_.get(); }
+
+    core::FlowTableV4 flows_v4;
+    core::FlowTableV6 flows_v6;
+    core::SynTable syns_v4;
+    core::SynTable syns_v6;
+    core::TokenBucket resets;
+    core::TokenBucket icmp;
+
+    std::array<Tally, api::kReasonCount> counters;
+    std::array<SiteSignals, 256> sites;
+    std::vector<PoolTally> pools;         ///< by PoolId
+    std::vector<PacketBytes> backends;    ///< by BackendId
+
+  private:
+    std::uint64_t now_ns_ = 0;
+    std::uint32_t workers_ = 1;
+    std::uint64_t sweep_generation_ = 0;
+    std::size_t sweep_position_ = 0;
+    Tally scanned_;
+};
+
+}  // namespace detour::stages
