@@ -121,7 +121,7 @@ struct Vip {
 struct FleetSeed {
     std::array<std::uint8_t, 16> bytes{};
     auto operator<=>(const FleetSeed&) const noexcept = default;
-    /// Derives the seed from the configured text (any length >= 16 bytes of text; SipHash-free, see types.cpp).
+    /// Derives the seed from the configured text; the text should hold 128 bits of entropy.
     [[nodiscard]] static FleetSeed from_text(std::string_view text) noexcept;
 };
 

@@ -1,0 +1,45 @@
+#include "dataplane/api/counters.h"
+
+namespace detour::api {
+
+using enum Outcome;
+
+const std::array<ReasonInfo, kReasonCount> kReasons{{
+    {Reason::kForwardedPinned, kForwarded, "forwarded_pinned", "A packet of a known flow, sent to the flow's backend."},
+    {Reason::kForwardedNew, kForwarded, "forwarded_new", "A SYN, or the first packet of a UDP flow."},
+    {Reason::kForwardedHandshake, kForwarded, "forwarded_handshake", "The ACK that completes a handshake seen here; makes the flow's entry."},
+    {Reason::kForwardedMid, kForwarded, "forwarded_mid", "A TCP packet of a flow that has no entry here, placed by admit_mid."},
+    {Reason::kForwardedRehashed, kForwarded, "forwarded_rehashed", "A packet whose site or backend no longer keeps flows, moved to a live one."},
+    {Reason::kResetSent, kAnswered, "reset_sent", "A segment of a stranded flow, answered with a RST."},
+    {Reason::kTooBigAnswered, kAnswered, "too_big_answered", "A packet larger than its tunnel, answered with ICMP and the tunnel's MTU."},
+    {Reason::kNotOurs, kKernel, "not_ours", "Not addressed to a VIP: left to the kernel."},
+    {Reason::kIcmpToKernel, kKernel, "icmp_to_kernel", "ICMP that is no error for a VIP's flow: left to the kernel."},
+    {Reason::kTruncatedEthernet, kDropped, "truncated_ethernet", "Shorter than an Ethernet header and its VLAN tags."},
+    {Reason::kTruncatedIp, kDropped, "truncated_ip", "Shorter than its IP header."},
+    {Reason::kBadIpVersion, kDropped, "bad_ip_version", "The version field contradicts the EtherType."},
+    {Reason::kBadIpHeaderLength, kDropped, "bad_ip_header_length", "The IPv4 header length is below 20 or beyond the packet."},
+    {Reason::kBadIpTotalLength, kDropped, "bad_ip_total_length", "The IP length is beyond the frame or below its headers."},
+    {Reason::kBadIpChecksum, kDropped, "bad_ip_checksum", "The IPv4 header checksum is wrong."},
+    {Reason::kBadSource, kDropped, "bad_source", "The source address can't be answered: multicast, loopback, unspecified, broadcast."},
+    {Reason::kTooManyExtensions, kDropped, "too_many_extensions", "More IPv6 extension headers than are looked through."},
+    {Reason::kTruncatedTcp, kDropped, "truncated_tcp", "Shorter than a TCP header."},
+    {Reason::kBadTcpOffset, kDropped, "bad_tcp_offset", "The TCP data offset is below 20 bytes or beyond the packet."},
+    {Reason::kBadTcpFlags, kDropped, "bad_tcp_flags", "Flags that no TCP sends: none at all, SYN with FIN, SYN with RST, FIN without ACK."},
+    {Reason::kTruncatedUdp, kDropped, "truncated_udp", "Shorter than a UDP header."},
+    {Reason::kBadUdpLength, kDropped, "bad_udp_length", "The UDP length is below 8 or beyond the packet."},
+    {Reason::kFragment, kDropped, "fragment", "A fragment for a VIP: its ports are not known."},
+    {Reason::kIcmpUnhandled, kDropped, "icmp_unhandled", "An ICMP error about a VIP's flow that names no flow of ours."},
+    {Reason::kNoSite, kDropped, "no_site", "No site of the pool admits the flow."},
+    {Reason::kNoBackend, kDropped, "no_backend", "The chosen site has no backend that is up."},
+    {Reason::kUnresolvedNextHop, kDropped, "unresolved_next_hop", "The neighbour towards the backend is not known yet."},
+    {Reason::kNoTunnelSource, kDropped, "no_tunnel_source", "No tunnel source address of the backend's family is configured."},
+    {Reason::kTooBigOverBudget, kDropped, "too_big_over_budget", "Larger than its tunnel, and the ICMP budget is spent."},
+    {Reason::kStranded, kDropped, "stranded", "Of a flow whose site or backend is gone, where nothing may be answered: a RST, or a client that was reset already."},
+    {Reason::kResetOverBudget, kDropped, "reset_over_budget", "Of a stranded flow, and the RST budget is spent: the client tries again."},
+    {Reason::kNoHeadroom, kDropped, "no_headroom", "No room before the packet for the tunnel's header."},
+    {Reason::kMultiSegment, kDropped, "multi_segment", "The driver split the packet over several buffers."},
+    {Reason::kTransmitFull, kDropped, "transmit_full", "The transmit queue was full."},
+    {Reason::kNoPlan, kDropped, "no_plan", "No plan has been applied yet."},
+}};
+
+}  // namespace detour::api
