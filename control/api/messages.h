@@ -1,0 +1,256 @@
+// What the control process and its clients say to each other: requests and replies as plain data.
+//
+// docs/api.md documents the JSON form of each; control/api/json.h converts. Names and meanings are stable: a
+// member may be added, none is renamed or reused. States are text, so that an older client shows a state it
+// doesn't know. Values: copyable, no ownership, no threading. Ratios are 0 … 1, rates are per second.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "control/api/error.h"
+#include "dataplane/api/types.h"
+
+namespace detour::control {
+
+inline constexpr std::uint32_t kApiVersion = 1;
+/// The most flows that one trace request may hold.
+inline constexpr std::size_t kMaxTraceFlows = 200'000;
+/// The most events that one page holds.
+inline constexpr std::size_t kMaxEventPage = 1000;
+
+/// Wall clock, UTC. In JSON: "2026-05-01T03:04:05.678901Z".
+using Time = std::chrono::sys_time<std::chrono::microseconds>;
+
+struct Version {
+    std::string version;              ///< of the program
+    std::uint32_t api = kApiVersion;  ///< of this interface
+    std::string pop;
+    Time started;
+};
+
+/// A drain in force. `expires` absent: until undrained.
+struct Drain {
+    std::string target;  ///< "pangyo", "talk@pangyo", "10.1.0.11", "kr/seongnam"
+    std::string kind;    ///< site, pool, backend, domain
+    Time since;
+    std::optional<Time> expires;
+    std::string reason;
+    std::string by;  ///< the local user who asked
+    bool forced = false;
+    bool last_resort = false;
+    bool acknowledged = false;                   ///< every worker passed the switch
+    std::optional<double> new_flows_per_second;  ///< still arriving at what is drained; absent: not known
+    std::optional<std::uint64_t> flows_left;     ///< absent: not known
+};
+
+struct SiteStatus {
+    std::string name;
+    std::vector<std::string> domain;  ///< widest first
+    std::string tier;                 ///< active, hot, warm, cold
+    std::string verdict;              ///< healthy, degraded, suspect, dark, recovering, drained
+    Time since;                       ///< of the verdict
+    double admit = 1;                 ///< share of its new flows that it takes
+    bool keep = true;                 ///< established flows stay
+    std::string reason;               ///< why the verdict is what it is
+    std::uint32_t backends_up = 0;
+    std::uint32_t backends = 0;
+    std::optional<double> new_flows_per_second;
+    std::optional<double> packets_per_second;
+    std::optional<double> bits_per_second;  ///< client to site
+    std::optional<std::uint64_t> flows;     ///< established through this host, if it is counted
+    std::uint64_t capacity_new_flows = 0;   ///< a second, of the whole site; 0: not stated
+    std::optional<Drain> drain;
+};
+
+/// A pool's part in one site.
+struct PoolSite {
+    std::string site;
+    std::string tier;
+    std::uint32_t weight = 0;
+    double admit = 1;
+    std::uint32_t backends_up = 0;
+    std::uint32_t backends = 0;
+    std::optional<double> share;  ///< of the pool's new flows, now
+};
+
+struct PoolStatus {
+    std::string name;
+    std::vector<std::string> vips;
+    std::string encap;
+    std::string hash;
+    std::string stranded;
+    std::uint32_t priority = 0;
+    std::uint32_t min_sites = 0;
+    std::string state;  ///< ok, degraded, panic, down
+    std::string reason;
+    std::vector<PoolSite> sites;
+};
+
+struct BackendStatus {
+    std::string pool;
+    std::string site;
+    std::string address;
+    std::uint32_t weight = 0;
+    std::string state;  ///< up, down, unknown, drained
+    Time since;
+    std::string reason;              ///< the last probe's result
+    bool up = false;                 ///< takes new flows
+    bool keep = true;                ///< keeps its flows
+    std::optional<double> probe_ms;  ///< the last answer took this long
+    std::optional<Drain> drain;
+};
+
+struct WorkerStatus {
+    std::uint32_t worker = 0;
+    std::uint64_t acknowledged = 0;  ///< plan generation it runs on
+    std::uint64_t flows_v4 = 0;
+    std::uint64_t flows_v6 = 0;
+};
+
+/// The fast path, as the control process sees it.
+struct DataplaneStatus {
+    bool connected = false;
+    std::string version;
+    bool restored = false;           ///< it started from its own disk
+    std::uint64_t generation = 0;    ///< last plan published
+    std::uint64_t acknowledged = 0;  ///< by every worker
+    std::uint64_t rebuilds = 0;      ///< tables built since its start
+    std::vector<WorkerStatus> workers;
+    std::string problem;  ///< empty when all is well
+};
+
+struct Status {
+    Version version;
+    Time now;
+    std::string state;                ///< ok, degraded, alarm
+    std::vector<std::string> alarms;  ///< what needs a person, worst first
+    DataplaneStatus dataplane;
+    std::vector<SiteStatus> sites;
+    std::uint32_t pools = 0;
+    std::uint32_t pools_not_ok = 0;
+    std::vector<Drain> drains;
+};
+
+using EventValue = std::variant<std::int64_t, double, bool, std::string>;
+
+/// Something that happened, kept in order. `kind` is one word: verdict, switch, drain, undrain, plan, config,
+/// …
+struct Event {
+    std::uint64_t sequence = 0;  ///< from 1, increases by 1, goes on after a restart
+    Time time;
+    std::string kind;
+    std::string severity = "info";  ///< info, warning, alarm
+    std::string site;               ///< empty where it doesn't apply
+    std::string pool;
+    std::string backend;
+    std::string text;                        ///< one sentence for people
+    std::map<std::string, EventValue> data;  ///< figures: {"from": "healthy", "to": "dark", "switch_us": 210}
+};
+
+struct EventPage {
+    std::uint64_t first = 0;  ///< oldest sequence that is kept; 0: none
+    std::uint64_t last = 0;   ///< newest; ask for `since` = the last one you saw
+    std::vector<Event> events;
+};
+
+struct DrainRequest {
+    std::string target;
+    std::optional<std::uint64_t> for_s;  ///< 1 … 30 days; absent: until undrained
+    std::string reason;
+    bool force = false;        ///< go beyond the survivors' capacity
+    bool last_resort = false;  ///< it may be used when nothing else is left
+    std::string by;            ///< filled in by the server from the socket's peer
+};
+
+struct Move {
+    std::string pool;
+    std::string from;
+    std::string to;
+    double share = 0;  ///< of the pool's new flows
+};
+
+/// A place where a thing is not done yet.
+struct Missing {
+    std::string where;
+    std::string why;
+};
+
+struct DrainReply {
+    Drain drain;
+    std::string effect;  ///< one sentence
+    std::vector<Move> moves;
+    std::optional<std::uint64_t> switch_us;
+    std::vector<Missing> not_done;  ///< empty: done everywhere
+};
+
+struct UndrainRequest {
+    std::string target;
+    std::string by;  ///< filled in by the server
+};
+
+struct UndrainReply {
+    std::string target;
+    std::string effect;
+    std::optional<Time> full_at;  ///< end of the ramp
+    std::vector<Missing> not_done;
+};
+
+/// What a reload did. A refused file is an ApiError whose `details` are the mistakes.
+struct ReloadReply {
+    bool changed = false;
+    std::uint64_t generation = 0;
+    std::vector<std::string> changes;  ///< one sentence each
+};
+
+/// What runs. It holds no secret.
+struct ConfigInfo {
+    std::string path;
+    Time loaded;
+    std::uint32_t sites = 0;
+    std::uint32_t pools = 0;
+    std::uint32_t backends = 0;
+    std::optional<Time> refused;        ///< the last file that was refused after `loaded`
+    std::vector<std::string> mistakes;  ///< of that file
+};
+
+/// Where would this flow go? JSON: {"source": "198.51.100.7:40000", "vip": "203.0.113.10:443/tcp"}
+struct FlowQuery {
+    api::IpAddress source;
+    api::Port source_port;
+    api::Vip vip;
+};
+
+struct FlowPlacement {
+    std::string site;     ///< empty: nowhere
+    std::string backend;  ///< address
+    std::string reason;   ///< counters.h name, or why it goes nowhere
+};
+
+struct SiteShare {
+    std::string site;
+    bool fails = false;
+    double now = 0;  ///< share of the pool's (or the host's) new flows
+    double after = 0;
+    std::optional<double> load_after;  ///< of its capacity; absent: not known
+};
+
+struct PoolForecast {
+    std::string pool;
+    bool lost = false;  ///< no site is left
+    std::vector<SiteShare> sites;
+};
+
+struct PlanFailReply {
+    std::string domain;
+    std::vector<std::string> failing;  ///< sites
+    std::vector<PoolForecast> pools;
+    std::vector<std::string> warnings;
+};
+
+}  // namespace detour::control

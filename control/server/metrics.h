@@ -1,0 +1,122 @@
+// /metrics: the figures of one moment in Prometheus' text format 0.0.4.
+//
+// Handlers fill MetricsInput; render() writes each family once with HELP and TYPE. docs/metrics.md lists the
+// same families, and a test compares the two. Counters are totals since the counting process's start. Pure,
+// any thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dataplane/api/counters.h"
+
+namespace detour::control {
+
+struct WorkerMetrics {
+    std::uint32_t worker = 0;
+    std::uint64_t acknowledged = 0;  ///< generation
+    std::uint64_t flows_v4 = 0;
+    std::uint64_t flows_v6 = 0;
+    std::array<std::uint64_t, api::kReasonCount> packets{};  ///< by Reason
+};
+
+struct PortMetrics {
+    std::string name;
+    bool up = false;
+    std::uint64_t rx_packets = 0;
+    std::uint64_t tx_packets = 0;
+    std::uint64_t rx_missed = 0;
+    std::uint64_t rx_no_mbuf = 0;
+    std::uint64_t tx_full = 0;
+};
+
+struct SiteMetrics {
+    std::string site;
+    std::string verdict;
+    double admit = 1;
+    bool keep = true;
+    bool drained = false;
+    std::uint32_t backends = 0;
+    std::uint32_t backends_up = 0;
+    std::uint64_t switches = 0;  ///< set-site sent and applied
+    std::uint64_t verdict_changes = 0;
+    std::uint64_t syns = 0;
+    std::uint64_t syns_repeated = 0;
+    std::uint64_t handshakes = 0;
+    std::uint64_t ack_advanced = 0;
+    std::uint64_t packets = 0;
+    std::uint64_t bytes = 0;
+};
+
+struct PoolMetrics {
+    std::string pool;
+    std::uint32_t sites_admitted = 0;
+    std::uint32_t backends = 0;
+    std::uint32_t backends_up = 0;
+    std::uint64_t packets = 0;
+    std::uint64_t bytes = 0;
+    std::uint64_t too_big = 0;
+};
+
+struct ProbeMetrics {
+    std::string site;
+    std::string outcome;  ///< answered, refused, timeout, bad_status, unreachable, …
+    std::uint64_t count = 0;
+};
+
+struct MetricsInput {
+    std::string version;
+    std::string pop;
+    double started_seconds = 0;        ///< Unix time
+    double config_loaded_seconds = 0;  ///< Unix time
+    std::uint64_t config_reloads = 0;
+    std::uint64_t config_refused = 0;
+    bool dataplane_connected = false;
+    bool dataplane_restored = false;
+    std::uint64_t generation = 0;    ///< published
+    std::uint64_t acknowledged = 0;  ///< by every worker
+    double ack_lag_seconds = 0;      ///< last publish to last acknowledgement; while one is missing: so far
+    double last_switch_seconds = 0;  ///< the last set-site: first store to last worker
+    std::uint64_t plans = 0;
+    std::uint64_t plans_refused = 0;
+    std::uint64_t rebuilds = 0;
+    double loop_lag_seconds = 0;
+    std::uint64_t probes_shed = 0;
+    std::uint32_t drains = 0;
+    std::uint64_t events = 0;
+    std::uint64_t events_not_written = 0;  ///< to disk
+    std::vector<WorkerMetrics> workers;
+    std::vector<PortMetrics> ports;
+    std::vector<SiteMetrics> sites;
+    std::vector<PoolMetrics> pools;
+    std::vector<ProbeMetrics> probes;
+};
+
+/// The server's own counts.
+struct ApiMetrics {
+    struct Requests {
+        std::string path;
+        unsigned status = 0;
+        std::uint64_t count = 0;
+    };
+    std::vector<Requests> requests;
+    std::uint64_t connections = 0;  ///< open now
+    std::uint64_t refused = 0;      ///< over the limit
+};
+
+struct MetricFamily {
+    std::string_view name;
+    std::string_view type;  ///< counter, gauge
+    std::string_view help;
+};
+
+/// Every family that render() may write, in its order.
+[[nodiscard]] std::span<const MetricFamily> metric_families() noexcept;
+[[nodiscard]] std::string render_metrics(const MetricsInput& input, const ApiMetrics& api);
+
+}  // namespace detour::control
