@@ -1,0 +1,104 @@
+// The control process without sockets, clock or threads: inputs in, actions out.
+//
+// It joins probe results, the fast path's signals, operators' intents and the configuration, and says what to
+// switch, to publish, to probe and to remember. The same inputs at the same times give the same actions. Not
+// thread safe: one loop owns it. It holds copies of all it is given.
+//
+// Rules that hold whatever comes in:
+//   - The fast path is compared with what it should be: each call returns only the difference. Sequences and
+//   generations
+//     only grow, also beyond those of a fast path that was adopted.
+//   - adopt() of a fast path that runs on the same configuration changes nothing.
+//   - No action is asked of the fast path while none is connected; the next adopt() catches up.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/model.h"
+#include "control/app/actions.h"
+#include "control/app/snapshot.h"
+#include "control/app/state_store.h"
+#include "control/failover/drain.h"
+#include "control/plan/plan.h"
+#include "dataplane/api/result.h"
+
+namespace detour::app {
+
+using health::Now;
+
+/// What HelloReply and StateReply of a fast path say.
+struct FastPathState {
+    std::uint64_t instance = 0;
+    api::Generation generation;  ///< 0: no plan
+    std::optional<api::ForwardingPlan> plan;
+    std::vector<api::SiteSwitch> sites;
+    std::vector<api::BackendSwitch> backends;
+};
+
+/// From StatsReply, summed over workers.
+struct SiteSignal {
+    api::SiteId site;
+    std::uint64_t ack_advanced = 0;  ///< since the fast path's start
+};
+struct Signals {
+    std::vector<SiteSignal> sites;
+    api::Generation acknowledged;  ///< lowest of all workers
+    api::Generation scanned;       ///< lowest of all workers
+};
+
+class Engine {
+  public:
+    Engine(config::Config config, StoredState state, StoredIntents intents, Now now);
+    Engine(Engine&&) noexcept;
+    Engine& operator=(Engine&&) noexcept;
+    ~Engine();
+
+    /// Once after construction; starts probing. Nothing is switched.
+    [[nodiscard]] Actions start(Now now);
+    /// A fast path was connected (hello and state read). Also after each refusal.
+    [[nodiscard]] Actions adopt(const FastPathState& state, Now now);
+    /// The channel to the fast path is gone.
+    [[nodiscard]] Actions on_disconnected(Now now);
+    [[nodiscard]] Actions on_plan_applied(api::Generation generation, Now now);
+    /// The content is not sent again before it changes or a fast path is adopted.
+    [[nodiscard]] Actions on_plan_refused(api::Generation generation, const api::Error& error, Now now);
+
+    /// Result of one ProbeRequest. Unknown serials are ignored.
+    [[nodiscard]] Actions on_probe(std::uint64_t serial, const health::Outcome& outcome, Now now);
+    /// Every 100 ms while connected.
+    [[nodiscard]] Actions on_signals(const Signals& signals, Now now);
+    /// The whole picture, each time it changes; no plan is made before the first. An unresolved next hop
+    /// never replaces one that was resolved on the same port.
+    [[nodiscard]] Actions on_next_hops(const plan::NextHops& next_hops, Now now);
+    [[nodiscard]] Actions on_tick(Now now);
+    /// A new valid configuration. Error kLimit when ids run out; then nothing changed.
+    [[nodiscard]] api::Result<Actions> reload(config::Config config, Now now);
+
+    /// An operator's intent, in two steps, so that it is on disk before it is acknowledged or acted on:
+    /// prepare, write `intents` durably, then commit() (or abort() when the disk failed). One at a time.
+    struct Prepared {
+        std::string intents;                ///< new content of the intents file
+        std::vector<std::string> sites;     ///< names of the sites concerned
+        std::vector<std::string> warnings;  ///< rails that were overridden
+    };
+    /// Errors: kNotFound and kInvalidArgument for the target, kRefused by a rail (says which and what
+    /// overrides it), kUnavailable while another intent is under way. A second drain of the same target
+    /// replaces the first.
+    [[nodiscard]] api::Result<Prepared> prepare_drain(const failover::DrainRequest& request, Now now);
+    /// Also releases a held (recovering) site. Error kNotFound when the target is neither drained nor held.
+    [[nodiscard]] api::Result<Prepared> prepare_undrain(const std::string& target, const std::string& by,
+                                                        Now now);
+    [[nodiscard]] Actions commit(Now now);
+    void abort();
+
+    [[nodiscard]] Snapshot snapshot(Now now) const;
+    [[nodiscard]] const config::Config& config() const;
+
+  private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace detour::app

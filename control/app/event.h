@@ -1,0 +1,49 @@
+// What happened, for the timeline: one value per event, in an operator's words.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "control/health/now.h"
+
+namespace detour::app {
+
+enum class EventKind : std::uint8_t {
+    kProbeMissed,  ///< the first miss of a backend that answered before
+    kBackendUp,
+    kBackendDown,
+    kSuspect,      ///< a burst started at a site
+    kVerdict,      ///< a site's verdict changed
+    kPoolVerdict,  ///< a pool's verdict in one site changed
+    kSwitch,       ///< admit of a site or of a pool in a site was set by a verdict or an operator
+    kStrand,       ///< keep was taken away: established flows are let go
+    kDrain,
+    kUndrain,
+    kDrainExpired,
+    kRampStarted,
+    kRampDone,
+    kPlan,  ///< a plan was sent to the fast path
+    kPlanApplied,
+    kPlanRefused,
+    kAdopted,  ///< the state of a fast path was taken over
+    kFastPathLost,
+    kReload,
+    kAlarm,  ///< somebody should look
+};
+
+/// snake_case: "probe_missed", "backend_up", …
+[[nodiscard]] std::string_view to_string(EventKind kind) noexcept;
+
+struct Event {
+    health::Now at;
+    EventKind kind = EventKind::kAlarm;
+    std::string site;  ///< names; empty when it is not about one
+    std::string pool;
+    std::string backend;  ///< address
+    std::string from;     ///< "healthy", "65535"
+    std::string to;       ///< "dark", "0"
+    std::string reason;   ///< "2 of 2 backends down: timeout"
+};
+
+}  // namespace detour::app

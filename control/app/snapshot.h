@@ -1,0 +1,99 @@
+// Everything the API shows, copied out of the engine at one moment. Plain values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control/failover/admission.h"
+#include "control/failover/drain.h"
+#include "control/failover/verdict.h"
+#include "control/health/rise_fall.h"
+#include "dataplane/api/plan.h"
+
+namespace detour::app {
+
+struct BackendStatus {
+    api::BackendId id;
+    std::string pool;
+    std::string site;
+    api::IpAddress address;
+    std::uint32_t weight = 0;
+    health::State state = health::State::kUnknown;
+    bool drained = false;
+    bool up = true;  ///< as the fast path was told
+    bool keep = true;
+    std::string last_outcome;           ///< "ok", "timeout", "status 503"; empty before the first
+    health::nanoseconds round_trip{0};  ///< of the last answer
+    std::uint64_t probes = 0;           ///< results since the start
+    std::uint64_t misses = 0;
+    health::WallTime since;  ///< of `state`
+    bool resolved = false;   ///< the next hop is known
+};
+
+/// One pool in one site.
+struct PoolSiteStatus {
+    std::string site;
+    failover::Verdict verdict = failover::Verdict::kUnknown;
+    failover::Gate gate;       ///< the pool's own switch
+    failover::Gate effective;  ///< with the site's: the smaller counts
+    std::uint32_t weight = 0;
+    std::uint32_t up = 0, down = 0, unknown = 0, drained = 0;  ///< backends
+};
+
+struct PoolStatus {
+    api::PoolId id;
+    std::string name;
+    std::vector<api::Vip> vips;
+    std::uint32_t min_sites = 0;
+    std::uint32_t admitted_sites = 0;
+    std::vector<PoolSiteStatus> sites;
+};
+
+struct SiteStatus {
+    api::SiteId id;
+    std::string name;
+    std::string key;
+    std::vector<std::string> domain;
+    config::SiteTier tier = config::SiteTier::kActive;
+    failover::Verdict verdict = failover::Verdict::kUnknown;
+    failover::Phase phase = failover::Phase::kLive;
+    std::string reason;      ///< why the verdict is what it is
+    health::WallTime since;  ///< of the verdict
+    failover::Gate gate;     ///< the host-wide switch
+    api::Sequence sequence;  ///< of the last switch
+    bool burst = false;
+    bool held = false;  ///< recovering, waits for undrain
+    std::optional<health::WallTime> ramp_start;
+    std::optional<health::WallTime> ramp_end;
+    std::uint32_t up = 0, down = 0, unknown = 0;  ///< backends over all pools
+    std::vector<std::string> pools;
+};
+
+struct DrainStatus {
+    std::string target;
+    failover::Drain drain;
+    std::vector<std::string> sites;  ///< names of the sites that it covers
+};
+
+struct Snapshot {
+    health::Now at;
+    std::string pop;
+    bool connected = false;        ///< to a fast path
+    bool fail_static = false;      ///< every site looks dark from here: nothing is switched
+    api::Generation generation;    ///< of the last plan sent
+    api::Generation applied;       ///< of the last plan that the fast path took
+    api::Generation acknowledged;  ///< lowest that any worker runs on
+    api::Generation scanned;
+    std::vector<SiteStatus> sites;  ///< in the order of the config
+    std::vector<PoolStatus> pools;
+    std::vector<BackendStatus> backends;
+    std::vector<DrainStatus> drains;
+    /// What the fast path was told, for predictions.
+    std::vector<api::SiteSwitch> site_switches;
+    std::vector<api::BackendSwitch> backend_switches;
+    std::optional<api::ForwardingPlan> plan;
+};
+
+}  // namespace detour::app

@@ -1,0 +1,45 @@
+// What the control process keeps on disk, as text, and the file writer.
+//
+// Two files, so that the slow and the careful do not wait for each other: `intents` (drains; written and
+// fsynced before an operator gets an answer) and `state` (ids, generation, phases; written when convenient,
+// since the fast path holds the same). Each is replaced as a whole and ends with a checksum. encode and
+// decode are pure.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "control/failover/admission.h"
+#include "control/failover/drain.h"
+#include "control/plan/ids.h"
+#include "dataplane/api/result.h"
+
+namespace detour::app {
+
+struct StoredState {
+    api::Generation generation;
+    plan::Ids ids;
+    std::map<std::string, failover::AdmissionRecord> sites;  ///< by site key
+    bool operator==(const StoredState&) const = default;
+};
+
+struct StoredIntents {
+    std::vector<failover::Drain> drains;
+    bool operator==(const StoredIntents&) const = default;
+};
+
+[[nodiscard]] std::string encode(const StoredState& state);
+[[nodiscard]] std::string encode(const StoredIntents& intents);
+/// Error kInvalidArgument with the line, or when the checksum does not match.
+[[nodiscard]] api::Result<StoredState> decode_state(std::string_view text);
+[[nodiscard]] api::Result<StoredIntents> decode_intents(std::string_view text);
+
+/// Writes `path`.tmp, fsyncs it, renames it over `path`, fsyncs the folder. Blocks: call it off the loop.
+/// Error kSystem with the call that failed and why; `path` is then as it was.
+[[nodiscard]] api::Result<void> write_durably(const std::string& path, std::string_view content);
+/// The whole file. Error kNotFound when there is none, kSystem otherwise.
+[[nodiscard]] api::Result<std::string> read_file(const std::string& path);
+
+}  // namespace detour::app

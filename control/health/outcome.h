@@ -1,0 +1,52 @@
+// What came of one probe: answered, or a named cause.
+//
+// Plain values, any thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "config/model.h"
+#include "control/health/now.h"
+#include "dataplane/api/types.h"
+
+namespace detour::health {
+
+enum class Cause : std::uint8_t {
+    kOk,
+    kTimeout,      ///< nothing came back in time
+    kRefused,      ///< the host answered with a reset to the SYN, or ICMP port unreachable
+    kReset,        ///< the connection was closed before an answer
+    kUnreachable,  ///< no route, or ICMP net/host unreachable
+    kBadStatus,    ///< HTTP status not in the wanted list; Outcome::status has it
+    kBadResponse,  ///< not the protocol expected
+    kNotSent,      ///< shed, or the loop was late: says nothing about the backend
+};
+
+/// "timeout", "refused", "reset", "unreachable", "bad_status", "bad_response", "ok", "not_sent".
+[[nodiscard]] std::string_view to_string(Cause cause) noexcept;
+
+struct Outcome {
+    Cause cause = Cause::kNotSent;
+    std::uint16_t status = 0;   ///< HTTP status, kBadStatus and kOk of an HTTP probe
+    nanoseconds round_trip{0};  ///< kOk: send to answer
+    bool operator==(const Outcome&) const = default;
+    /// "status 503", "timeout", …
+    [[nodiscard]] std::string to_string() const;
+};
+
+/// True for an outcome that shows that somebody at the site is alive, however badly it answers.
+[[nodiscard]] bool answered(Cause cause) noexcept;
+
+/// One probe to be sent now. The sender must report exactly one outcome with the same serial, at the latest
+/// when `health->timeout` has passed; kNotSent if it could not be sent.
+struct ProbeRequest {
+    api::BackendId backend;
+    std::uint64_t serial = 0;  ///< unique for the engine's life
+    api::IpAddress address;
+    std::shared_ptr<const config::Health> health;
+};
+
+}  // namespace detour::health

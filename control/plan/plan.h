@@ -1,0 +1,42 @@
+// plan(): the configuration made into what the fast path takes. A pure function, any thread.
+//
+// Health is not an input: up, down, dark and drained are switches outside the plan (DESIGN, Switching), so
+// that a plan changes only when the configuration or the routes do.
+#pragma once
+
+#include <map>
+
+#include "config/model.h"
+#include "control/plan/ids.h"
+#include "dataplane/api/plan.h"
+#include "dataplane/api/result.h"
+
+namespace detour::plan {
+
+/// Where packets to one tunnel end leave, as the kernel's routes and neighbours say.
+struct NextHop {
+    api::EgressPort port;
+    api::Mac source;
+    api::Mac destination;
+    std::uint32_t mtu = 1500;  ///< of the link and of the route, whichever is smaller
+    bool resolved = false;     ///< the neighbour's address is known
+    auto operator<=>(const NextHop&) const = default;
+};
+
+/// By backend address. An address without an entry has no route: its packets are counted and dropped.
+using NextHops = std::map<api::IpAddress, NextHop>;
+
+/// The last sequence sent for each site's host-wide switch.
+using SiteSequences = std::map<api::SiteId, api::Sequence>;
+
+/// `ids` must have been assigned from `config`.
+/// Errors: those of api::check(), kLimit for more than kMaxNextHops different next hops.
+[[nodiscard]] api::Result<api::ForwardingPlan> make_plan(const config::Config& config, const Ids& ids,
+                                                         const NextHops& next_hops,
+                                                         api::Generation generation,
+                                                         const SiteSequences& sequences);
+
+/// Equal but for the generation and the sites' verdict numbers.
+[[nodiscard]] bool same_content(const api::ForwardingPlan& a, const api::ForwardingPlan& b);
+
+}  // namespace detour::plan
