@@ -1,7 +1,7 @@
 // The validated configuration: what one TOML file or a folder of them says, with every default filled in.
 //
-// Plain data. load() is the only maker; whoever holds a Config may rely on the ranges below, on names being unique and
-// on every reference leading somewhere. No threading: values.
+// Plain data. load() is the only maker; whoever holds a Config may rely on the ranges below, on names being
+// unique and on every reference leading somewhere. No threading: values.
 #pragma once
 
 #include <chrono>
@@ -29,15 +29,15 @@ enum class SiteTier : std::uint8_t { kActive, kHot, kWarm, kCold };
 
 struct Health {
     ProbeType type = ProbeType::kTcp;
-    api::Port port;                      ///< default: the pool's first VIP's port
-    std::string path = "/";              ///< http
-    std::string host;                    ///< http Host header; default: the backend's address
-    std::vector<std::uint16_t> status;   ///< http; default {200}
-    milliseconds interval{1000};         ///< 20 ms … 1 h
-    milliseconds timeout{1000};          ///< 10 ms … 1 min
-    milliseconds fast_interval{50};      ///< 10 ms … interval: after a first miss
-    std::uint32_t fall = 3;              ///< 1 … 100 misses in a row: down
-    std::uint32_t rise = 2;              ///< 1 … 100 answers in a row: up
+    api::Port port;                     ///< default: the pool's first VIP's port
+    std::string path = "/";             ///< http
+    std::string host;                   ///< http Host header; default: the backend's address
+    std::vector<std::uint16_t> status;  ///< http; default {200}
+    milliseconds interval{1000};        ///< 20 ms … 1 h
+    milliseconds timeout{1000};         ///< 10 ms … 1 min
+    milliseconds fast_interval{50};     ///< 10 ms … interval: after a first miss
+    std::uint32_t fall = 3;             ///< 1 … 100 misses in a row: down
+    std::uint32_t rise = 2;             ///< 1 … 100 answers in a row: up
     bool operator==(const Health&) const = default;
 };
 
@@ -61,9 +61,9 @@ struct Pool {
     api::Stranded stranded = api::Stranded::kReset;  ///< default: reset, or rehash if all VIPs are UDP
     std::uint32_t priority = 100;                    ///< 1 is shed last
     std::uint32_t min_sites = 1;
-    std::uint32_t max_backends = 64;                 ///< per site, 1 … 4096
+    std::uint32_t max_backends = 64;  ///< per site, 1 … 4096
     std::vector<std::string> depends_on;
-    std::vector<PoolSite> site_weights;              ///< `site_weight = { pangyo = 100 }`, absent sites: 100
+    std::vector<PoolSite> site_weights;  ///< `site_weight = { pangyo = 100 }`, absent sites: 100
     Health health;
     std::vector<Backend> backends;
     Origin origin;
@@ -91,10 +91,10 @@ struct Pop {
 
 struct Dataplane {
     std::vector<std::string> ports;
-    std::uint32_t workers = 1;                     ///< 1 … 64
+    std::uint32_t workers = 1;  ///< 1 … 64
     std::optional<api::IpAddress> source_v4;
     std::optional<api::IpAddress> source_v6;
-    std::uint64_t flows_per_worker = 1U << 20U;    ///< IPv4 flows; IPv6 a quarter of it; 2^10 … 2^26
+    std::uint64_t flows_per_worker = 1U << 20U;  ///< IPv4 flows; IPv6 a quarter of it; 2^10 … 2^26
     std::uint32_t resets_per_second = 2000;
     std::uint32_t icmp_per_second = 1000;
     std::string socket = "/run/detour/dataplane.sock";
@@ -107,12 +107,12 @@ struct Control {
 };
 
 struct Failover {
-    double panic_threshold = 0.5;               ///< 0 … 1 of a site's backends
-    double dark_threshold = 0.0;                ///< share of a site's backends at or below which it is dark
+    double panic_threshold = 0.5;  ///< 0 … 1 of a site's backends
+    double dark_threshold = 0.0;   ///< share of a site's backends at or below which it is dark
     std::uint32_t max_dark_sites = 1;
-    milliseconds ramp{300'000};                 ///< 0 … 24 h
-    milliseconds strand_after{2'000};           ///< 0 … 10 min
-    milliseconds auto_return_within{600'000};   ///< 0 … 24 h
+    milliseconds ramp{300'000};                ///< 0 … 24 h
+    milliseconds strand_after{2'000};          ///< 0 … 10 min
+    milliseconds auto_return_within{600'000};  ///< 0 … 24 h
 };
 
 struct Config {

@@ -1,7 +1,7 @@
 // Every verdict's reason, once: enum, metric label and one sentence for the manual.
 //
-// A packet ends in exactly one reason. Counters are per worker, written by that worker alone with relaxed stores and
-// read by the control channel. Order is the wire's: append only.
+// A packet ends in exactly one reason. Counters are per worker, written by that worker alone with relaxed
+// stores and read by the control channel. Order is the wire's: append only.
 #pragma once
 
 #include <array>
@@ -46,7 +46,7 @@ enum class Reason : std::uint8_t {
     kUnresolvedNextHop,
     kNoTunnelSource,
     kTooBigOverBudget,
-    kStranded,          // pinned, not kept, and nothing may be answered (RST, or `keep` pools)
+    kStranded,  // pinned, not kept, and nothing may be answered (RST, or `keep` pools)
     kResetOverBudget,
     kNoHeadroom,
     kMultiSegment,

@@ -29,8 +29,9 @@ Result<std::optional<std::string>> FrameReader::next() {
     std::uint32_t size = 0;
     for (std::size_t i = 0; i < 4; ++i) size = size << 8U | static_cast<std::uint8_t>(rest[i]);
     if (size > kMaxMessageBytes) {
-        return fail(ErrorCode::kLimit, "reading a message",
-                    fmt::format("{} bytes are more than the {} that a message may have", size, kMaxMessageBytes));
+        return fail(
+            ErrorCode::kLimit, "reading a message",
+            fmt::format("{} bytes are more than the {} that a message may have", size, kMaxMessageBytes));
     }
     if (rest.size() - 4 < size) return std::nullopt;
     std::string payload(rest.substr(4, size));

@@ -1,4 +1,5 @@
-// Every fixed bound of the fast path, in one place. Beyond a bound is an error when a plan is read, never later.
+// Every fixed bound of the fast path, in one place. Beyond a bound is an error when a plan is read, never
+// later.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +7,7 @@
 
 namespace detour::api {
 
-inline constexpr std::size_t kMaxSites = 255;       ///< ids 0 … 254; 255 in a slot means "no site"
+inline constexpr std::size_t kMaxSites = 255;  ///< ids 0 … 254; 255 in a slot means "no site"
 inline constexpr std::size_t kMaxPools = 4096;
 inline constexpr std::size_t kMaxVips = 16384;
 inline constexpr std::size_t kMaxBackends = 65535;  ///< ids 0 … 65534; 65535 means "none"

@@ -1,9 +1,9 @@
 // The forwarding plan: what the control process decided, as the fast path takes it.
 //
-// A plan carries sites, weights, backends and next hops. It carries no `admit` and no `keep`: those live outside
-// it, by stable id, and are set by set-site and set-backend (DESIGN: a slow plan can't re-admit a dark site).
-// Order inside the vectors has no meaning: no choice depends on it.
-// Plain data, no threading. dataplane/api/wire.h turns it into bytes and back and checks every bound.
+// A plan carries sites, weights, backends and next hops. It carries no `admit` and no `keep`: those live
+// outside it, by stable id, and are set by set-site and set-backend (DESIGN: a slow plan can't re-admit a
+// dark site). Order inside the vectors has no meaning: no choice depends on it. Plain data, no threading.
+// dataplane/api/wire.h turns it into bytes and back and checks every bound.
 #pragma once
 
 #include <cstdint>
@@ -87,11 +87,11 @@ struct ForwardingPlan {
 /// The switch: what set-site writes, outside any plan. One 64-bit store in the fast path (core/host_state.h).
 struct SiteSwitch {
     SiteId site;
-    std::optional<PoolId> pool;  ///< absent: the whole site on this host; present: this pool in this site
-    Sequence sequence;           ///< must be above the last one for the same (site, pool), or it is refused
-    Admit admit = kAdmitAll;     ///< new flows
-    Admit admit_mid = kAdmitAll; ///< mid-flow packets of flows that this worker does not know
-    bool keep = true;            ///< false: pinned flows are stranded
+    std::optional<PoolId> pool;   ///< absent: the whole site on this host; present: this pool in this site
+    Sequence sequence;            ///< must be above the last one for the same (site, pool), or it is refused
+    Admit admit = kAdmitAll;      ///< new flows
+    Admit admit_mid = kAdmitAll;  ///< mid-flow packets of flows that this worker does not know
+    bool keep = true;             ///< false: pinned flows are stranded
     auto operator<=>(const SiteSwitch&) const = default;
 };
 

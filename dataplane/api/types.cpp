@@ -50,7 +50,8 @@ Result<IpAddress> IpAddress::from_bytes(std::string_view bytes) {
         std::memcpy(raw.data(), bytes.data(), raw.size());
         return v6(raw);
     }
-    return bad(kReadingAddress, fmt::format("{} bytes are neither an IPv4 nor an IPv6 address", bytes.size()));
+    return bad(kReadingAddress,
+               fmt::format("{} bytes are neither an IPv4 nor an IPv6 address", bytes.size()));
 }
 
 std::string IpAddress::wire() const {
@@ -67,7 +68,8 @@ Result<Vip> Vip::parse(std::string_view text) {
     const std::size_t slash = text.rfind('/');
     const std::size_t colon = text.substr(0, slash).rfind(':');
     if (slash == std::string_view::npos || colon == std::string_view::npos) {
-        return bad(kReadingVip, fmt::format("\"{}\" is not of the form ADDRESS:PORT/tcp or [V6]:PORT/udp", text));
+        return bad(kReadingVip,
+                   fmt::format("\"{}\" is not of the form ADDRESS:PORT/tcp or [V6]:PORT/udp", text));
     }
     const std::string_view protocol = text.substr(slash + 1);
     if (protocol != "tcp" && protocol != "udp") {
@@ -79,7 +81,8 @@ Result<Vip> Vip::parse(std::string_view text) {
     const auto address = IpAddress::parse(host);
     if (!address) return bad(kReadingVip, address.error().what);
     if (address->is_v6() != bracketed) {
-        return bad(kReadingVip, fmt::format("\"{}\": an IPv6 address stands in brackets, an IPv4 address does not", text));
+        return bad(kReadingVip,
+                   fmt::format("\"{}\": an IPv6 address stands in brackets, an IPv4 address does not", text));
     }
     const auto port = parse_port(text.substr(colon + 1, slash - colon - 1));
     if (!port) return tl::unexpected(port.error());
@@ -91,8 +94,8 @@ std::string Vip::to_string() const {
     return fmt::format("{}:{}/{}", host, port.value(), api::to_string(protocol));
 }
 
-// Two lanes of a 64-bit multiply-xorshift absorb the text. The text is the secret; this only spreads its entropy over
-// 128 bits, it need not resist anybody who knows the seed.
+// Two lanes of a 64-bit multiply-xorshift absorb the text. The text is the secret; this only spreads its
+// entropy over 128 bits, it need not resist anybody who knows the seed.
 FleetSeed FleetSeed::from_text(std::string_view text) noexcept {
     std::uint64_t a = 0x9e3779b97f4a7c15ULL;
     std::uint64_t b = 0xc2b2ae3d27d4eb4fULL ^ text.size();
@@ -110,24 +113,34 @@ FleetSeed FleetSeed::from_text(std::string_view text) noexcept {
     return seed;
 }
 
-std::string_view to_string(Protocol value) noexcept { return value == Protocol::kTcp ? "tcp" : "udp"; }
+std::string_view to_string(Protocol value) noexcept {
+    return value == Protocol::kTcp ? "tcp" : "udp";
+}
 
 std::string_view to_string(Encap value) noexcept {
     switch (value) {
-        case Encap::kIpip: return "ipip";
-        case Encap::kGue: return "gue";
-        case Encap::kGre: return "gre";
+        case Encap::kIpip:
+            return "ipip";
+        case Encap::kGue:
+            return "gue";
+        case Encap::kGre:
+            return "gre";
     }
     return "?";
 }
 
-std::string_view to_string(HashKey value) noexcept { return value == HashKey::kSource ? "source" : "5-tuple"; }
+std::string_view to_string(HashKey value) noexcept {
+    return value == HashKey::kSource ? "source" : "5-tuple";
+}
 
 std::string_view to_string(Stranded value) noexcept {
     switch (value) {
-        case Stranded::kReset: return "reset";
-        case Stranded::kRehash: return "rehash";
-        case Stranded::kKeep: return "keep";
+        case Stranded::kReset:
+            return "reset";
+        case Stranded::kRehash:
+            return "rehash";
+        case Stranded::kKeep:
+            return "keep";
     }
     return "?";
 }

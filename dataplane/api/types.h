@@ -2,7 +2,8 @@
 //
 // Every id and quantity above byte level is its own type, so that a site can't be passed where a backend is
 // meant. All are plain values: copyable, comparable, without ownership, safe to share between threads as any
-// int is. Byte order is in the type: Port and Ipv4 hold host order, IpAddress and Mac hold bytes as on the wire.
+// int is. Byte order is in the type: Port and Ipv4 hold host order, IpAddress and Mac hold bytes as on the
+// wire.
 #pragma once
 
 #include <array>
@@ -67,7 +68,8 @@ struct Mac {
 
 enum class Protocol : std::uint8_t { kTcp = 6, kUdp = 17 };
 
-/// An IPv4 or IPv6 address as on the wire. An IPv4 address uses the first 4 of the 16 bytes, the rest is zero.
+/// An IPv4 or IPv6 address as on the wire. An IPv4 address uses the first 4 of the 16 bytes, the rest is
+/// zero.
 class IpAddress {
   public:
     constexpr IpAddress() noexcept = default;

@@ -1,8 +1,8 @@
 // Plan and switches as protobuf messages, and back.
 //
-// Decoding is where bytes from outside become a plan, so it checks everything: bounds of limits.h, ids that repeat,
-// references that lead nowhere, weights, addresses, an empty plan. What passes here never fails later.
-// Pure functions, any thread.
+// Decoding is where bytes from outside become a plan, so it checks everything: bounds of limits.h, ids that
+// repeat, references that lead nowhere, weights, addresses, an empty plan. What passes here never fails
+// later. Pure functions, any thread.
 #pragma once
 
 #include "dataplane/api/plan.h"

@@ -1,7 +1,8 @@
 // A burst of packets on its way through the stages, without a word of DPDK.
 //
-// The io layer fills `data`, `length`, `headroom` and `port`, runs the pipeline, and acts on `verdict`. `data` may have
-// moved: forward into the headroom by the outer header, or back onto an answer. Owned by one worker.
+// The io layer fills `data`, `length`, `headroom` and `port`, runs the pipeline, and acts on `verdict`.
+// `data` may have moved: forward into the headroom by the outer header, or back onto an answer. Owned by one
+// worker.
 #pragma once
 
 #include <array>
@@ -36,11 +37,11 @@ struct Packet {
     std::uint16_t ip_length = 0;    ///< of the whole IP packet, padding excluded
     std::uint16_t source_port = 0;  ///< wire order
     std::uint16_t destination_port = 0;
-    std::uint32_t sequence = 0;     ///< host order
+    std::uint32_t sequence = 0;  ///< host order
     std::uint32_t acknowledgement = 0;
 
     // Set by classify, lookup and select.
-    std::uint16_t pool = 0;   ///< index into ForwardingTables::pools
+    std::uint16_t pool = 0;  ///< index into ForwardingTables::pools
     std::uint16_t vip = 0;
     std::uint16_t backend = 0;
     std::uint8_t site = 0;

@@ -1,9 +1,9 @@
 // The keyed flow hash and the small mixers that the tables share.
 //
-// AES rounds keyed by the fleet seed: non-linear in the key, so that nobody without the seed can build collisions
-// (a CRC or Toeplitz hash is linear and can be solved). Deterministic on every host. Pure functions, any thread.
-// Bits of a flow hash: 0-11 slot, 12-27 fraction, 32-63 backend; the flow table takes 28-31 with the upper half
-// of a second multiplication.
+// AES rounds keyed by the fleet seed: non-linear in the key, so that nobody without the seed can build
+// collisions (a CRC or Toeplitz hash is linear and can be solved). Deterministic on every host. Pure
+// functions, any thread. Bits of a flow hash: 0-11 slot, 12-27 fraction, 32-63 backend; the flow table takes
+// 28-31 with the upper half of a second multiplication.
 #pragma once
 
 #include <immintrin.h>
@@ -16,8 +16,12 @@
 
 namespace detour::core {
 
+struct AesKey {
+    __m128i value{};
+};
+
 struct HashSeed {
-    alignas(16) std::array<__m128i, 4> keys{};
+    std::array<AesKey, 4> keys{};
     std::uint64_t table = 0;  ///< seeds site and Maglev tables
 };
 
@@ -37,14 +41,15 @@ struct HashSeed {
 [[nodiscard]] std::uint64_t hash_text(std::uint64_t seed, std::string_view text) noexcept;
 
 /// Addresses as read from the packet (network order in memory), ports likewise.
-[[nodiscard]] inline std::uint64_t hash_v4(const HashSeed& seed, std::uint32_t source, std::uint32_t destination,
-                                           std::uint32_t ports, std::uint8_t protocol) noexcept {
-    __m128i x = _mm_set_epi32(static_cast<int>(protocol), static_cast<int>(ports), static_cast<int>(destination),
-                              static_cast<int>(source));
-    x = _mm_xor_si128(x, seed.keys[0]);
-    x = _mm_aesenc_si128(x, seed.keys[1]);
-    x = _mm_aesenc_si128(x, seed.keys[2]);
-    x = _mm_aesenc_si128(x, seed.keys[3]);
+[[nodiscard]] inline std::uint64_t hash_v4(const HashSeed& seed, std::uint32_t source,
+                                           std::uint32_t destination, std::uint32_t ports,
+                                           std::uint8_t protocol) noexcept {
+    __m128i x = _mm_set_epi32(static_cast<int>(protocol), static_cast<int>(ports),
+                              static_cast<int>(destination), static_cast<int>(source));
+    x = _mm_xor_si128(x, seed.keys[0].value);
+    x = _mm_aesenc_si128(x, seed.keys[1].value);
+    x = _mm_aesenc_si128(x, seed.keys[2].value);
+    x = _mm_aesenc_si128(x, seed.keys[3].value);
     return static_cast<std::uint64_t>(_mm_cvtsi128_si64(x));
 }
 
@@ -54,16 +59,16 @@ struct HashSeed {
                                            std::uint8_t protocol) noexcept {
     const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(source));
     const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(destination));
-    __m128i x = _mm_xor_si128(a, seed.keys[0]);
-    x = _mm_aesenc_si128(x, seed.keys[1]);
-    x = _mm_aesenc_si128(x, seed.keys[2]);
+    __m128i x = _mm_xor_si128(a, seed.keys[0].value);
+    x = _mm_aesenc_si128(x, seed.keys[1].value);
+    x = _mm_aesenc_si128(x, seed.keys[2].value);
     x = _mm_xor_si128(x, b);
-    x = _mm_aesenc_si128(x, seed.keys[3]);
-    x = _mm_aesenc_si128(x, seed.keys[0]);
+    x = _mm_aesenc_si128(x, seed.keys[3].value);
+    x = _mm_aesenc_si128(x, seed.keys[0].value);
     x = _mm_xor_si128(x, _mm_set_epi32(0, 0, static_cast<int>(protocol), static_cast<int>(ports)));
-    x = _mm_aesenc_si128(x, seed.keys[1]);
-    x = _mm_aesenc_si128(x, seed.keys[2]);
-    x = _mm_aesenc_si128(x, seed.keys[3]);
+    x = _mm_aesenc_si128(x, seed.keys[1].value);
+    x = _mm_aesenc_si128(x, seed.keys[2].value);
+    x = _mm_aesenc_si128(x, seed.keys[3].value);
     return static_cast<std::uint64_t>(_mm_cvtsi128_si64(x));
 }
 
@@ -73,7 +78,8 @@ struct HashSeed {
 
 /// 0 … 65534, different for each site: a flow that one ramping site refuses is not refused by all.
 [[nodiscard]] constexpr std::uint16_t fraction(std::uint64_t hash, std::uint64_t site_key) noexcept {
-    std::uint32_t x = static_cast<std::uint32_t>(hash >> 12U & 0xffffU) ^ static_cast<std::uint32_t>(site_key & 0xffffU);
+    std::uint32_t x =
+        static_cast<std::uint32_t>(hash >> 12U & 0xffffU) ^ static_cast<std::uint32_t>(site_key & 0xffffU);
     x *= static_cast<std::uint32_t>(site_key >> 16U) | 1U;
     x ^= x >> 15U;
     x *= 0x2c1b3c6dU;

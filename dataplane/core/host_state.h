@@ -1,8 +1,9 @@
 // What a site failure writes: the switches, outside any plan, by stable id.
 //
-// One thread writes (the control channel, or start-up), every worker reads, all with relaxed atomics: each switch is
-// one 64-bit word, so a reader sees the old or the new switch, never a mixture. Taking a site out of service
-// is one store for any number of pools, flows and workers; nothing is built and nothing is allocated.
+// One thread writes (the control channel, or start-up), every worker reads, all with relaxed atomics: each
+// switch is one 64-bit word, so a reader sees the old or the new switch, never a mixture. Taking a site out
+// of service is one store for any number of pools, flows and workers; nothing is built and nothing is
+// allocated.
 #pragma once
 
 #include <array>
@@ -37,7 +38,8 @@ class HostState {
     [[nodiscard]] SwitchValue site(api::SiteId id) const noexcept {
         return unpack(sites_[id.value()].load(std::memory_order_relaxed));
     }
-    /// The pool's own switch and the host's: the smaller admit, the smaller admit_mid, keep only if both keep.
+    /// The pool's own switch and the host's: the smaller admit, the smaller admit_mid, keep only if both
+    /// keep.
     [[nodiscard]] SwitchValue effective(api::PoolId pool, api::SiteId site_id) const noexcept {
         const SwitchValue host = site(site_id);
         const SwitchValue own = unpack(pools_[index(pool, site_id)].load(std::memory_order_relaxed));
@@ -71,7 +73,8 @@ class HostState {
     }
     static constexpr SwitchValue unpack(std::uint64_t word) noexcept {
         return {api::Admit{static_cast<std::uint16_t>(0xffffU - (word & 0xffffU))},
-                api::Admit{static_cast<std::uint16_t>(0xffffU - (word >> 16U & 0xffffU))}, (word >> 32U & 1U) == 0};
+                api::Admit{static_cast<std::uint16_t>(0xffffU - (word >> 16U & 0xffffU))},
+                (word >> 32U & 1U) == 0};
     }
     static constexpr std::size_t index(api::PoolId pool, api::SiteId site) noexcept {
         return static_cast<std::size_t>(pool.value()) * 256 + site.value();

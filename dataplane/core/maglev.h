@@ -1,8 +1,8 @@
 // Maglev lookup table of one pool in one site (Eisenbud et al., NSDI 2016, section 3.4), with weights.
 //
-// The size is a prime of a fixed list, at least 100 x max_backends, so that a share is within about 1 % of its weight
-// and never changes with today's number of backends. Permutations depend on backend addresses and the seed alone.
-// Immutable after building, any thread may read.
+// The size is a prime of a fixed list, at least 100 x max_backends, so that a share is within about 1 % of
+// its weight and never changes with today's number of backends. Permutations depend on backend addresses and
+// the seed alone. Immutable after building, any thread may read.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,8 @@ class MaglevTable {
 
     /// `members` in any order; empty or all of weight 0 gives an empty table.
     [[nodiscard]] static std::shared_ptr<const MaglevTable> build(std::span<const MaglevMember> members,
-                                                                  std::uint32_t max_backends, std::uint64_t seed);
+                                                                  std::uint32_t max_backends,
+                                                                  std::uint64_t seed);
 
     [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
     [[nodiscard]] std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(entries_.size()); }

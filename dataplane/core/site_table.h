@@ -1,9 +1,9 @@
 // The site table of a pool: 4096 slots, each ranking up to 8 sites.
 //
-// A slot's order is by tier, then weighted rendezvous (Thaler & Ravishankar 1998; weights by -ln(u)/w), then corrected so that
-// each rank gives each site its exact share of slots, to one slot. The last two ranks are kept for the next
-// tiers. A rank is one byte: an index into the pool's sites, sorted by site key.
-// Depends on site keys, weights, tiers and the seed alone. Immutable after building, any thread may read.
+// A slot's order is by tier, then weighted rendezvous (Thaler & Ravishankar 1998; weights by -ln(u)/w), then
+// corrected so that each rank gives each site its exact share of slots, to one slot. The last two ranks are
+// kept for the next tiers. A rank is one byte: an index into the pool's sites, sorted by site key. Depends on
+// site keys, weights, tiers and the seed alone. Immutable after building, any thread may read.
 #pragma once
 
 #include <array>
@@ -39,7 +39,8 @@ class SiteTable {
     [[nodiscard]] std::span<const RankedSite> built_from() const noexcept { return sites_; }
 
     /// `sites` in any order, at most kMaxSites. O(4096 x sites x log).
-    [[nodiscard]] static std::shared_ptr<const SiteTable> build(std::span<const RankedSite> sites, std::uint64_t seed);
+    [[nodiscard]] static std::shared_ptr<const SiteTable> build(std::span<const RankedSite> sites,
+                                                                std::uint64_t seed);
 
   private:
     std::array<std::uint64_t, api::kSiteSlots> slots_{};

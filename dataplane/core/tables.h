@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -35,9 +36,9 @@ enum class OuterFamily : std::uint8_t { kV4, kV6 };
 /// What encapsulation needs beyond the header.
 struct BackendEntry {
     std::uint8_t site = kNoSiteId;
-    std::uint8_t flags = 0;      ///< BackendFlag bits
+    std::uint8_t flags = 0;  ///< BackendFlag bits
     std::uint16_t pool = 0;
-    std::uint16_t max_inner = 0; ///< largest client IP packet that the tunnel carries, bytes
+    std::uint16_t max_inner = 0;  ///< largest client IP packet that the tunnel carries, bytes
     api::Encap encap = api::Encap::kGue;
     OuterFamily outer = OuterFamily::kV4;
 };
@@ -67,7 +68,7 @@ struct VipEntry {
 };
 
 struct BuildStatistics {
-    std::uint32_t site_tables = 0;    ///< built, not taken over
+    std::uint32_t site_tables = 0;  ///< built, not taken over
     std::uint32_t maglev_tables = 0;
 };
 
@@ -77,13 +78,17 @@ class ForwardingTables {
     HashSeed seed;
     VipMap vips;
     std::vector<PoolEntry> pools;
-    std::vector<EncapHeader> headers;    ///< by BackendId
-    std::vector<BackendEntry> backends;  ///< by BackendId
+    std::vector<EncapHeader> headers;            ///< by BackendId
+    std::vector<BackendEntry> backends;          ///< by BackendId
     std::array<std::uint64_t, 256> site_keys{};  ///< by SiteId, for fraction()
     std::uint32_t resets_per_second = 0;
     std::uint32_t icmp_per_second = 0;
+    std::bitset<api::kMaxVips> vip_present;  ///< by VipId
     BuildStatistics built;
 
+    [[nodiscard]] bool has_vip(std::uint16_t id) const noexcept {
+        return id < api::kMaxVips && vip_present[id];
+    }
     /// True when `id` is a backend of this plan.
     [[nodiscard]] bool has_backend(std::uint16_t id) const noexcept {
         return id < backends.size() && (backends[id].flags & kBackendPresent) != 0;

@@ -27,11 +27,17 @@ class VipMap {
     VipMap();
     /// `count`: how many will be inserted.
     explicit VipMap(std::size_t count);
+    /// Adds the VIP, and once per address a marker (protocol 255, port 0) for has_address().
     void insert(const api::Vip& vip, std::uint16_t pool, std::uint16_t vip_id);
 
+    /// True when any VIP has this address: fragments and ICMP have no port to look up.
+    [[nodiscard]] bool has_address(std::array<std::uint64_t, 2> address, std::uint8_t v6) const noexcept {
+        return find(address, v6, kAddressMarker, 0) != nullptr;
+    }
+
     /// Null when it is no VIP. `address` as in VipSlot, `port` in wire order.
-    [[nodiscard]] const VipSlot* find(std::array<std::uint64_t, 2> address, std::uint8_t v6, std::uint8_t protocol,
-                                      std::uint16_t port) const noexcept {
+    [[nodiscard]] const VipSlot* find(std::array<std::uint64_t, 2> address, std::uint8_t v6,
+                                      std::uint8_t protocol, std::uint16_t port) const noexcept {
         std::size_t i = position(address, protocol, port) & mask_;
         while (slots_[i].protocol != 0) {
             const VipSlot& s = slots_[i];
@@ -42,6 +48,7 @@ class VipMap {
     }
 
   private:
+    static constexpr std::uint8_t kAddressMarker = 255;
     [[nodiscard]] static std::size_t position(std::array<std::uint64_t, 2> address, std::uint8_t protocol,
                                               std::uint16_t port) noexcept {
         std::uint64_t x = address[0] * 0x9e3779b97f4a7c15ULL ^ address[1];

@@ -1,8 +1,8 @@
 // The pipeline: what happens to a burst between receive and transmit.
 //
-// parse -> classify -> lookup -> select -> encapsulate -> account, each one loop over the batch in a file of its own.
-// A worker calls run() with its own WorkerState, the published tables and the host's switches; nothing else is
-// shared. noexcept, no allocation, no lock, no syscall, no log.
+// parse -> classify -> lookup -> select -> encapsulate -> account, each one loop over the batch in a file of
+// its own. A worker calls run() with its own WorkerState, the published tables and the host's switches;
+// nothing else is shared. noexcept, no allocation, no lock, no syscall, no log.
 #pragma once
 
 #include "dataplane/core/batch.h"

@@ -1,7 +1,7 @@
 // What one worker owns: flow tables, SYN tables, counters, signals, budgets.
 //
-// Written by that worker alone. Fields that the control channel reads are relaxed atomics on lines that no other
-// worker writes. All memory is taken at construction.
+// Written by that worker alone. Fields that the control channel reads are relaxed atomics on lines that no
+// other worker writes. All memory is taken at construction.
 #pragma once
 
 #include <array>
@@ -19,8 +19,8 @@
 namespace detour::stages {
 
 struct WorkerLimits {
-    std::size_t flows_v4 = 1U << 20U;  ///< entries, rounded up to a power of two; 16 bytes each
-    std::size_t flows_v6 = 1U << 18U;  ///< 32 bytes each
+    std::size_t flows_v4 = 1U << 20U;  ///< live flows to hold; twice as many entries of 16 bytes
+    std::size_t flows_v6 = 1U << 18U;  ///< the same, entries of 32 bytes
     std::size_t syns = 1U << 17U;      ///< per family, 16 bytes each
     std::uint32_t workers = 1;         ///< budgets of the host are divided by this
 };
@@ -28,7 +28,9 @@ struct WorkerLimits {
 /// A counter with one writer.
 class Tally {
   public:
-    void add(std::uint64_t n) noexcept { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+    void add(std::uint64_t n) noexcept {
+        value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+    }
     void set(std::uint64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
     [[nodiscard]] std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
 
@@ -64,9 +66,19 @@ class WorkerState {
     /// Once per burst, before run(): monotonic nanoseconds.
     void set_time(std::uint64_t now_ns) noexcept;
     [[nodiscard]] std::uint64_t now_ns() const noexcept { return now_ns_; }
+    /// The time in the flow table's and in the SYN table's units.
+    [[nodiscard]] std::uint16_t tick() const noexcept { return tick_; }
+    [[nodiscard]] std::uint16_t syn_time() const noexcept { return syn_time_; }
+    /// Takes this worker's part of the plan's budgets. run() calls it.
+    void use(const core::ForwardingTables& tables) noexcept {
+        if (tables.generation.value() == used_generation_) return;
+        used_generation_ = tables.generation.value();
+        resets.set_rate((tables.resets_per_second + workers_ - 1) / workers_);
+        icmp.set_rate((tables.icmp_per_second + workers_ - 1) / workers_);
+    }
 
-    /// Idle or bounded background work, a few buckets a call: ages entries out and removes those whose backend is
-    /// not in `tables`. Returns the generation that a whole pass has been made for (see `scanned()`).
+    /// Bounded background work, a few buckets a call: ages entries out, strands those whose backend is not in
+    /// `tables` and removes those whose VIP is not.
     void sweep(const core::ForwardingTables& tables, std::size_t buckets) noexcept;
     /// No entry of this worker names a backend or VIP absent from this generation. Any thread.
     [[nodiscard]] std::uint64_t scanned() const noexcept { return scanned_.get(); }
@@ -78,16 +90,23 @@ class WorkerState {
     core::TokenBucket resets;
     core::TokenBucket icmp;
 
+    Tally evictions;  ///< live flow entries that gave way to new ones
     std::array<Tally, api::kReasonCount> counters;
     std::array<SiteSignals, 256> sites;
-    std::vector<PoolTally> pools;         ///< by PoolId
-    std::vector<PacketBytes> backends;    ///< by BackendId
+    std::vector<PoolTally> pools;       ///< by PoolId
+    std::vector<PacketBytes> backends;  ///< by BackendId
 
   private:
+    void sweep_one(const core::ForwardingTables& tables, std::size_t position) noexcept;
+
     std::uint64_t now_ns_ = 0;
+    std::uint16_t tick_ = 0;
+    std::uint16_t syn_time_ = 1;
     std::uint32_t workers_ = 1;
+    std::uint64_t used_generation_ = 0;
     std::uint64_t sweep_generation_ = 0;
     std::size_t sweep_position_ = 0;
+    std::size_t sweep_left_ = 0;  ///< steps until a whole pass for sweep_generation_ is done
     Tally scanned_;
 };
 

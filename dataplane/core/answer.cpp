@@ -1,0 +1,127 @@
+#include "dataplane/core/answer.h"
+
+#include <algorithm>
+
+#include "dataplane/core/bytes.h"
+#include "dataplane/core/checksum.h"
+#include "dataplane/core/parse.h"
+
+namespace detour::core {
+namespace {
+
+constexpr std::uint8_t kProtocolIcmp = 1;
+constexpr std::uint8_t kProtocolTcp = 6;
+constexpr std::uint8_t kProtocolIcmp6 = 58;
+constexpr std::size_t kMaxLinkHeader = 14 + 4 * kMaxVlanTags;
+
+void swap_macs(std::uint8_t* frame) noexcept {
+    std::array<std::uint8_t, 6> destination{};
+    std::memcpy(destination.data(), frame, 6);
+    std::memcpy(frame, frame + 6, 6);
+    std::memcpy(frame + 6, destination.data(), 6);
+}
+
+/// A 20-byte IPv4 header; addresses as on the wire.
+void write_ipv4(std::uint8_t* ip, std::uint8_t protocol, std::uint16_t total, std::uint32_t source,
+                std::uint32_t destination) noexcept {
+    std::memset(ip, 0, 20);
+    ip[0] = 0x45;
+    store_be16(ip + 2, total);
+    ip[6] = 0x40;  // DF
+    ip[8] = 64;
+    ip[9] = protocol;
+    store(ip + 12, source);
+    store(ip + 16, destination);
+    store(ip + 10, checksum(ip, 20));
+}
+
+struct Address6 {
+    std::array<std::uint8_t, 16> bytes;
+};
+
+void write_ipv6(std::uint8_t* ip, std::uint8_t next, std::uint16_t payload, const Address6& source,
+                const Address6& destination) noexcept {
+    std::memset(ip, 0, 8);
+    ip[0] = 0x60;
+    store_be16(ip + 4, payload);
+    ip[6] = next;
+    ip[7] = 64;
+    std::memcpy(ip + 8, source.bytes.data(), 16);
+    std::memcpy(ip + 24, destination.bytes.data(), 16);
+}
+
+/// Pseudo header and payload, both families; `ip` holds the written header.
+std::uint16_t transport_checksum(const std::uint8_t* ip, bool v6, std::uint8_t protocol,
+                                 std::uint16_t length) noexcept {
+    std::uint64_t sum = static_cast<std::uint64_t>(swap16(length)) + swap16(protocol);
+    sum = v6 ? checksum_add(sum, ip + 8, 32) : checksum_add(sum, ip + 12, 8);
+    sum = checksum_add(sum, ip + (v6 ? 40 : 20), length);
+    return static_cast<std::uint16_t>(~checksum_fold(sum));
+}
+
+}  // namespace
+
+void answer_with_reset(Packet& p) noexcept {
+    std::uint8_t* ip = p.data + p.l3;
+    const bool v6 = p.v6 != 0;
+    if (v6) {
+        const auto client = load<Address6>(ip + 8);
+        const auto vip = load<Address6>(ip + 24);
+        write_ipv6(ip, kProtocolTcp, 20, vip, client);
+    } else {
+        const auto client = load<std::uint32_t>(ip + 12);
+        const auto vip = load<std::uint32_t>(ip + 16);
+        write_ipv4(ip, kProtocolTcp, 40, vip, client);
+    }
+    const std::size_t header = v6 ? 40 : 20;
+    std::uint8_t* tcp = ip + header;
+    std::memset(tcp, 0, 20);
+    store(tcp, p.destination_port);
+    store(tcp + 2, p.source_port);
+    store_be32(tcp + 4, p.acknowledgement);
+    tcp[12] = 5U << 4U;
+    tcp[13] = kTcpRst;
+    store(tcp + 16, transport_checksum(ip, v6, kProtocolTcp, 20));
+    swap_macs(p.data);
+    p.ip_length = static_cast<std::uint16_t>(header + 20);
+    p.length = static_cast<std::uint16_t>(p.l3 + p.ip_length);
+}
+
+bool answer_too_big(Packet& p, std::uint16_t mtu) noexcept {
+    const bool v6 = p.v6 != 0;
+    const std::size_t added = v6 ? 48 : 28;
+    if (p.headroom < added) return false;
+    // As much of the packet as fits: 576 bytes in all (RFC 1812 section 4.3.2.3), 1280 (RFC 4443
+    // section 3.2).
+    const std::size_t quoted = std::min<std::size_t>(p.ip_length, v6 ? 1280 - 48 : 576 - 28);
+    std::uint8_t* original = p.data + p.l3;
+    std::uint8_t* ip = original - added;
+    std::array<std::uint8_t, kMaxLinkHeader> link{};
+    std::memcpy(link.data(), p.data, p.l3);
+
+    std::uint8_t* icmp = ip + (v6 ? 40 : 20);
+    const auto icmp_length = static_cast<std::uint16_t>(8 + quoted);
+    if (v6) {
+        write_ipv6(ip, kProtocolIcmp6, icmp_length, load<Address6>(original + 24),
+                   load<Address6>(original + 8));
+    } else {
+        write_ipv4(ip, kProtocolIcmp, static_cast<std::uint16_t>(20 + icmp_length),
+                   load<std::uint32_t>(original + 16), load<std::uint32_t>(original + 12));
+    }
+    std::memset(icmp, 0, 8);
+    icmp[0] = v6 ? 2 : 3;
+    icmp[1] = v6 ? 0 : 4;
+    store_be16(icmp + 6, mtu);
+    store(icmp + 2,
+          v6 ? transport_checksum(ip, true, kProtocolIcmp6, icmp_length) : checksum(icmp, icmp_length));
+
+    p.data -= added;
+    std::memcpy(p.data, link.data(), p.l3);
+    swap_macs(p.data);
+    p.headroom = static_cast<std::uint16_t>(p.headroom - added);
+    p.ip_length = static_cast<std::uint16_t>((v6 ? 40 : 20) + icmp_length);
+    p.length = static_cast<std::uint16_t>(p.l3 + p.ip_length);
+    return true;
+}
+
+}  // namespace detour::core

@@ -1,0 +1,70 @@
+// The two-level choice: a site by rank and `admit`, then a backend by its site's Maglev table.
+//
+// Pure functions of tables, switches and hash; the planner's predictions call the very same code. Any thread.
+#pragma once
+
+#include <cstdint>
+
+#include "dataplane/core/host_state.h"
+#include "dataplane/core/tables.h"
+
+namespace detour::core {
+
+/// Which threshold decides: `admit` for new flows, `admit_mid` for mid-flow packets of unknown flows.
+enum class Admission : std::uint8_t { kNew, kMid };
+
+struct Choice {
+    std::uint8_t site = kNoSiteId;         ///< kNoSiteId: no site admits the flow
+    std::uint16_t backend = kNoBackendId;  ///< kNoBackendId: an admitting site had no backend up
+};
+
+/// A backend of `table` that is up, or kNoBackendId. A dead one is passed over: up to 8 further places of the
+/// table by rehashing, then the members in turn. Bounded by kMaxBackendsPerSite.
+[[nodiscard]] inline std::uint16_t pick_backend(const MaglevTable& table, const HostState& host,
+                                                std::uint64_t hash) noexcept {
+    if (table.empty()) return kNoBackendId;
+    std::uint16_t backend = table.at(table.index_of(hash));
+    if (host.backend(api::BackendId{backend}).up) return backend;
+    for (std::uint64_t k = 1; k <= 8; ++k) {
+        backend = table.at(table.index_of(mix64(hash + k)));
+        if (host.backend(api::BackendId{backend}).up) return backend;
+    }
+    const auto members = table.built_from();
+    const std::size_t start = (hash >> 32U) * members.size() >> 32U;
+    for (std::size_t i = 0; i < members.size(); ++i) {
+        const MaglevMember& m = members[(start + i) % members.size()];
+        if (m.weight > 0 && host.backend(api::BackendId{m.backend}).up) return m.backend;
+    }
+    return kNoBackendId;
+}
+
+/// The first ranked site with fraction(hash, site) < admit takes the flow. When every admitting site is
+/// partly admitted and none takes it, the one with the highest admit does. Sites without a backend that is up
+/// are passed over.
+[[nodiscard]] inline Choice choose(const ForwardingTables& tables, const PoolEntry& pool,
+                                   const HostState& host, std::uint64_t hash, Admission admission) noexcept {
+    const std::uint64_t ranks = pool.sites->ranks(slot_of(hash));
+    Choice fallback;
+    std::uint16_t fallback_admit = 0;
+    for (unsigned rank = 0; rank < api::kSiteRanks; ++rank) {
+        const std::uint8_t site = SiteTable::site_at(ranks, rank);
+        if (site == SiteTable::kNone) break;
+        const SwitchValue value = host.effective(pool.id, api::SiteId{site});
+        const std::uint16_t admit = (admission == Admission::kNew ? value.admit : value.admit_mid).value();
+        if (admit == 0) continue;
+        const bool takes = fraction(hash, tables.site_keys[site]) < admit;
+        if (!takes && admit <= fallback_admit) continue;
+        const std::uint16_t backend =
+            pick_backend(*pool.per_site[pool.site_index[site]].backends, host, hash);
+        if (backend == kNoBackendId) {
+            if (fallback.site == kNoSiteId) fallback.site = site;
+            continue;
+        }
+        if (takes) return {site, backend};
+        fallback = {site, backend};
+        fallback_admit = admit;
+    }
+    return fallback;
+}
+
+}  // namespace detour::core

@@ -1,0 +1,159 @@
+#include "dataplane/core/answer.h"
+#include "dataplane/stages/flow.h"
+
+namespace detour::stages {
+namespace {
+
+using api::Reason;
+using core::FlowState;
+using core::FlowValue;
+using core::Packet;
+
+/// A segment that follows the SYN within the first window of any common stack belongs to its handshake.
+constexpr std::uint32_t kFirstWindow = 1U << 16U;
+
+bool has(const Packet& p, std::uint8_t flags) noexcept {
+    return (p.tcp_flags & flags) != 0;
+}
+
+/// A segment of a flow whose site or backend no longer keeps it.
+template <class Entry>
+void stranded(Packet& p, Entry& entry, const Context& context) noexcept {
+    WorkerState& w = context.worker;
+    const core::PoolEntry& pool = context.tables.pools[p.pool];
+    const FlowValue v = entry.value();
+    if (pool.stranded == api::Stranded::kKeep && v.state() != FlowState::kTombstone) {
+        if (!context.tables.has_backend(v.backend())) return drop(p, Reason::kStranded);
+        return send_to(p, v.backend(), context, Reason::kForwardedPinned);
+    }
+    if (pool.stranded == api::Stranded::kRehash && v.state() != FlowState::kTombstone) {
+        if (!choose(p, context, core::Admission::kNew, Reason::kForwardedRehashed)) return;
+        return entry.set_value(v.with_backend(p.backend).with_tick(w.tick()));
+    }
+    // A RST is never answered; a client that sends one is gone.
+    if (has(p, core::kTcpRst)) {
+        entry.set_value(v.with_state(FlowState::kTombstone).with_tick(w.tick()));
+        return drop(p, Reason::kStranded);
+    }
+    if (!has(p, core::kTcpAck)) return drop(p, Reason::kStranded);
+    if (!w.resets.take(w.now_ns())) return drop(p, Reason::kResetOverBudget);
+    entry.set_value(v.with_state(FlowState::kTombstone).with_ack(p.acknowledgement).with_tick(w.tick()));
+    core::answer_with_reset(p);
+    p.verdict = core::Verdict::kTransmit;
+    p.reason = Reason::kResetSent;
+}
+
+FlowState next_state(const Packet& p, FlowState state) noexcept {
+    if (has(p, core::kTcpFin | core::kTcpRst)) return FlowState::kClosing;
+    return state == FlowState::kSeenOnce ? FlowState::kEstablished : state;
+}
+
+template <class Entry>
+void pinned(Packet& p, Entry& entry, const Context& context) noexcept {
+    WorkerState& w = context.worker;
+    FlowValue v = entry.value();
+    const bool live =
+        v.state() != FlowState::kTombstone && keeps(v.backend(), context.tables.pools[p.pool], context);
+    if (!live) return stranded(p, entry, context);
+    send_to(p, v.backend(), context, Reason::kForwardedPinned);
+    if (has(p, core::kTcpAck) && static_cast<std::int32_t>(p.acknowledgement - v.ack()) > 0) {
+        v = v.with_ack(p.acknowledgement);
+        w.sites[p.site].ack_advanced.add(1);
+    }
+    v = v.with_state(next_state(p, v.state())).with_tick(w.tick());
+    if (v.word() != entry.value().word()) entry.set_value(v);
+}
+
+/// A SYN follows no pin and makes none: it is placed anew and remembered for its handshake's ACK.
+template <class Keyed>
+void syn(Packet& p, Keyed& k, const Context& context) noexcept {
+    WorkerState& w = context.worker;
+    const core::PoolEntry& pool = context.tables.pools[p.pool];
+    core::SynEntry* before = k.syns.find(k.syn_key, p.flow_hash, w.syn_time());
+    const bool repeated = before != nullptr && before->isn == p.sequence;
+    bool placed = false;
+    if (repeated && keeps(before->backend, pool, context)) {
+        // The same SYN again goes where its handshake began, as long as that takes new flows at all.
+        const std::uint8_t site = context.tables.backends[before->backend].site;
+        placed = context.host.effective(pool.id, api::SiteId{site}).admit != api::kAdmitNone &&
+                 context.host.backend(api::BackendId{before->backend}).up;
+        if (placed) send_to(p, before->backend, context, Reason::kForwardedNew);
+        w.sites[site].syns_repeated.add(1);
+    }
+    if (!placed && !choose(p, context, core::Admission::kNew, Reason::kForwardedNew)) return;
+    if (!repeated) w.sites[p.site].syns.add(1);
+    k.syns.put(k.syn_key, p.flow_hash, {.isn = p.sequence, .backend = p.backend, .time = w.syn_time()});
+    if (auto* entry = k.flows.find(k.key, p.flow_hash)) entry->set_value(entry->value().with_syn_pending(1));
+}
+
+/// True when the segment belongs to the handshake of the remembered SYN. With a live pin of the same key only
+/// the exact next number does: a spoofed SYN must not unpin it.
+bool continues(const Packet& p, const core::SynEntry& s, bool exact) noexcept {
+    const std::uint32_t distance = p.sequence - (s.isn + 1);
+    return exact ? distance == 0 : distance < kFirstWindow;
+}
+
+template <class Keyed, class Entry>
+void handshake(Packet& p, Keyed& k, core::SynEntry& s, Entry* entry, const Context& context) noexcept {
+    WorkerState& w = context.worker;
+    if (has(p, core::kTcpRst)) {
+        if (!context.tables.has_backend(s.backend)) return drop(p, Reason::kStranded);
+        send_to(p, s.backend, context, Reason::kForwardedHandshake);
+        s.time = 0;
+        return;
+    }
+    const FlowValue v = FlowValue::make(s.backend, FlowState::kSeenOnce, p.acknowledgement, w.tick());
+    if (entry != nullptr) {
+        entry->set_value(v);
+    } else {
+        w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick()) ? 1 : 0);
+    }
+    s.time = 0;
+    if (!keeps(v.backend(), context.tables.pools[p.pool], context)) {
+        entry = k.flows.find(k.key, p.flow_hash);
+        return stranded(p, *entry, context);
+    }
+    send_to(p, v.backend(), context, Reason::kForwardedHandshake);
+    SiteSignals& site = w.sites[p.site];
+    site.handshakes.add(1);
+    site.prefixes.set(site.prefixes.get() | 1ULL << (core::mix64(k.client_prefix) & 63U));
+}
+
+template <class Keyed>
+void mid_flow(Packet& p, Keyed& k, const Context& context) noexcept {
+    if (!choose(p, context, core::Admission::kMid, Reason::kForwardedMid)) return;
+    if (has(p, core::kTcpRst | core::kTcpFin)) return;
+    WorkerState& w = context.worker;
+    const FlowValue v = FlowValue::make(p.backend, FlowState::kSeenOnce, p.acknowledgement, w.tick());
+    w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick()) ? 1 : 0);
+}
+
+template <class Keyed>
+void tcp(Packet& p, const Context& context) noexcept {
+    Keyed k(p, context.worker);
+    if ((p.tcp_flags & (core::kTcpSyn | core::kTcpAck)) == core::kTcpSyn) return syn(p, k, context);
+    auto* entry = k.flows.find(k.key, p.flow_hash);
+    if (entry != nullptr && !entry->value().syn_pending()) return pinned(p, *entry, context);
+    core::SynEntry* s = k.syns.find(k.syn_key, p.flow_hash, context.worker.syn_time());
+    const bool live_pin = entry != nullptr && entry->value().state() != FlowState::kTombstone;
+    if (s != nullptr && continues(p, *s, live_pin)) return handshake(p, k, *s, entry, context);
+    if (entry == nullptr) return mid_flow(p, k, context);
+    if (s == nullptr) entry->set_value(entry->value().with_syn_pending(0));
+    pinned(p, *entry, context);
+}
+
+}  // namespace
+
+void flow_tcp(core::Batch& batch, const Context& context) noexcept {
+    for (std::uint32_t i = 0; i < batch.count; ++i) {
+        Packet& p = batch.packets[i];
+        if (p.verdict != core::Verdict::kPending || p.protocol != 6) continue;
+        if (p.v6 != 0) {
+            tcp<KeyedV6>(p, context);
+        } else {
+            tcp<KeyedV4>(p, context);
+        }
+    }
+}
+
+}  // namespace detour::stages

@@ -1,0 +1,24 @@
+#include "dataplane/stages/pipeline.h"
+
+#include "dataplane/stages/stages.h"
+
+namespace detour::stages {
+namespace {
+
+constexpr std::array kPipeline{
+    NamedStage{"parse", parse},
+    NamedStage{"classify", classify},
+    NamedStage{"flow_tcp", flow_tcp},
+    NamedStage{"flow_udp", flow_udp},
+    NamedStage{"encapsulate", encapsulate},
+    NamedStage{"account", account},
+};
+
+}  // namespace
+
+void run(core::Batch& batch, const Context& context) noexcept {
+    context.worker.use(context.tables);
+    for (const NamedStage& stage : kPipeline) stage.run(batch, context);
+}
+
+}  // namespace detour::stages

@@ -1,0 +1,30 @@
+// The stages, each in the file of its name. See pipeline.h for the contract that all share.
+#pragma once
+
+#include "dataplane/stages/pipeline.h"
+
+namespace detour::stages {
+
+/// Headers: kMalformed drops, kOther goes to the kernel.
+void parse(core::Batch& batch, const Context& context) noexcept;
+/// VIP or not ours; hashes; prefetches the flow's buckets.
+void classify(core::Batch& batch, const Context& context) noexcept;
+/// TCP: SYN, handshake, pinned, mid-flow. Names a backend, or answers or drops.
+void flow_tcp(core::Batch& batch, const Context& context) noexcept;
+/// UDP: pinned or new.
+void flow_udp(core::Batch& batch, const Context& context) noexcept;
+/// The tunnel header; too big is answered.
+void encapsulate(core::Batch& batch, const Context& context) noexcept;
+/// Counts every packet's reason once, and what went where.
+void account(core::Batch& batch, const Context& context) noexcept;
+
+inline void drop(core::Packet& packet, api::Reason reason) noexcept {
+    packet.verdict = core::Verdict::kDrop;
+    packet.reason = reason;
+}
+inline void to_kernel(core::Packet& packet, api::Reason reason) noexcept {
+    packet.verdict = core::Verdict::kKernel;
+    packet.reason = reason;
+}
+
+}  // namespace detour::stages

@@ -1,0 +1,79 @@
+#include "dataplane/stages/worker_state.h"
+
+namespace detour::stages {
+namespace {
+
+/// SYN entries looked at in one step: as many as a cache line holds.
+constexpr std::size_t kSynsPerStep = 4;
+
+template <class Key>
+std::uint16_t vip_of(const core::FlowEntry<Key>& entry) noexcept {
+    return static_cast<std::uint16_t>(entry.key_word(Key::kWords - 1));
+}
+
+template <class Table>
+void sweep_bucket(Table& flows, std::size_t index, const core::ForwardingTables& tables,
+                  std::uint16_t tick) noexcept {
+    for (auto& entry : flows.bucket(index).entries) {
+        const core::FlowValue v = entry.value();
+        if (v.state() == core::FlowState::kEmpty) continue;
+        const bool expired = core::age_of(v.tick(), tick) > core::idle_limit(v.state());
+        if (expired || !tables.has_vip(vip_of(entry))) {
+            flows.erase(entry);
+        } else if (v.backend() != core::kNoBackendId && !tables.has_backend(v.backend())) {
+            // The flow stays known, so that its client is told, but no longer names the id.
+            entry.set_value(v.with_backend(core::kNoBackendId));
+        }
+    }
+}
+
+void sweep_syns(core::SynTable& syns, std::size_t step, const core::ForwardingTables& tables,
+                std::uint16_t now) noexcept {
+    for (std::size_t i = 0; i < kSynsPerStep; ++i) {
+        core::SynEntry& s = syns.at((step * kSynsPerStep + i) & (syns.size() - 1));
+        const bool old = static_cast<std::uint16_t>(now - s.time) > core::SynTable::kLifetime;
+        if (s.time != 0 && (old || !tables.has_backend(s.backend))) s = {};
+    }
+}
+
+}  // namespace
+
+WorkerState::WorkerState(const WorkerLimits& limits)
+    : flows_v4(2 * limits.flows_v4),
+      flows_v6(2 * limits.flows_v6),
+      syns_v4(limits.syns),
+      syns_v6(limits.syns),
+      pools(api::kMaxPools),
+      backends(api::kMaxBackends + 1),
+      workers_(limits.workers == 0 ? 1 : limits.workers) {}
+
+void WorkerState::set_time(std::uint64_t now_ns) noexcept {
+    now_ns_ = now_ns;
+    tick_ = core::tick_of(now_ns);
+    syn_time_ = core::SynTable::time_of(now_ns);
+}
+
+void WorkerState::sweep_one(const core::ForwardingTables& tables, std::size_t position) noexcept {
+    if (position < flows_v4.buckets()) return sweep_bucket(flows_v4, position, tables, tick_);
+    position -= flows_v4.buckets();
+    if (position < flows_v6.buckets()) return sweep_bucket(flows_v6, position, tables, tick_);
+    position -= flows_v6.buckets();
+    sweep_syns(syns_v4, position, tables, syn_time_);
+    sweep_syns(syns_v6, position, tables, syn_time_);
+}
+
+void WorkerState::sweep(const core::ForwardingTables& tables, std::size_t buckets) noexcept {
+    const std::size_t steps =
+        flows_v4.buckets() + flows_v6.buckets() + (syns_v4.size() + kSynsPerStep - 1) / kSynsPerStep;
+    if (sweep_generation_ != tables.generation.value()) {
+        sweep_generation_ = tables.generation.value();
+        sweep_left_ = steps;
+    }
+    for (std::size_t i = 0; i < buckets; ++i) {
+        sweep_one(tables, sweep_position_);
+        sweep_position_ = sweep_position_ + 1 == steps ? 0 : sweep_position_ + 1;
+        if (sweep_left_ > 0 && --sweep_left_ == 0) scanned_.set(sweep_generation_);
+    }
+}
+
+}  // namespace detour::stages
