@@ -2,8 +2,8 @@
 //
 // A slot's order is by tier, then weighted rendezvous (Thaler & Ravishankar 1998; weights by -ln(u)/w), then
 // corrected so that each rank gives each site its exact share of slots, to one slot. The last two ranks are
-// kept for the next tiers. A rank is one byte: an index into the pool's sites, sorted by site key. Depends on
-// site keys, weights, tiers and the seed alone. Immutable after building, any thread may read.
+// kept for the next tiers. A rank is one byte: the SiteId. Depends on site keys, weights, tiers and the seed
+// alone. Immutable after building, any thread may read.
 #pragma once
 
 #include <array>

@@ -1,0 +1,129 @@
+#include "dataplane/core/maglev.h"
+
+#include <algorithm>
+#include <array>
+
+#include "dataplane/core/hash.h"
+
+namespace detour::core {
+namespace {
+
+/// The first prime from 100 x n on, for n of a grid that grows by a quarter or a third at each step.
+constexpr std::array<std::uint32_t, 34> kPrimes{
+    101,   211,   307,   401,    503,    601,    809,    1009,   1201,   1601,  2003,  2411,
+    3203,  4001,  4801,  6421,   8009,   9601,   12809,  16001,  19207,  25601, 32003, 38431,
+    51203, 64007, 76801, 102407, 128021, 153607, 204803, 256019, 307201, 409609};
+
+constexpr std::uint16_t kFree = 65535;
+
+/// One member while the table is being filled.
+struct Filler {
+    std::uint32_t position = 0;  ///< next table index in its own permutation
+    std::uint32_t skip = 0;
+    std::uint32_t credit = 0;  ///< below 2 x the largest weight
+    std::uint32_t weight = 0;
+    std::uint32_t taken = 0;
+    std::uint16_t backend = 0;
+};
+
+/// The permutation of `member`: offset + i x skip modulo the table's size, a prime.
+[[nodiscard]] Filler start(const MaglevMember& member, std::uint32_t size, std::uint64_t seed) {
+    const std::uint64_t a = mix64(member.key_hash ^ seed);
+    const std::uint64_t b = mix64(a + 0x9e3779b97f4a7c15ULL);
+    Filler filler;
+    filler.position = static_cast<std::uint32_t>(a % size);
+    filler.skip = static_cast<std::uint32_t>(b % (size - 1)) + 1;
+    filler.weight = member.weight;
+    filler.backend = member.backend;
+    return filler;
+}
+
+void step(Filler& filler, std::uint32_t size) {
+    filler.position += filler.skip;
+    if (filler.position >= size) filler.position -= size;
+}
+
+void take_next_free(Filler& filler, std::vector<std::uint16_t>& entries) {
+    const auto size = static_cast<std::uint32_t>(entries.size());
+    while (entries[filler.position] != kFree) step(filler, size);
+    entries[filler.position] = filler.backend;
+    ++filler.taken;
+    step(filler, size);
+}
+
+/// Members take turns in key order. Each round earns a member its weight; a turn costs the largest weight,
+/// and everyone starts with half a turn, so that shares are rounded and not cut.
+void fill(std::vector<Filler>& fillers, std::vector<std::uint16_t>& entries) {
+    std::uint32_t price = 0;
+    for (const Filler& filler : fillers) price = std::max(price, filler.weight);
+    for (Filler& filler : fillers) filler.credit = price / 2;
+    std::size_t left = entries.size();
+    while (true) {
+        for (Filler& filler : fillers) {
+            filler.credit += filler.weight;
+            if (filler.credit < price) continue;
+            filler.credit -= price;
+            take_next_free(filler, entries);
+            if (--left == 0) return;
+        }
+    }
+}
+
+/// A member whose weight earned it no turn still gets one entry, taken from a member that has more than one:
+/// when it is the last one up, it must be found.
+void give_one_to_each(std::vector<Filler>& fillers, std::span<const MaglevMember> members, std::uint64_t seed,
+                      std::vector<std::uint16_t>& entries) {
+    const auto size = static_cast<std::uint32_t>(entries.size());
+    for (std::size_t i = 0; i < fillers.size(); ++i) {
+        if (fillers[i].taken != 0) continue;
+        Filler walk = start(members[i], size, seed);
+        while (true) {
+            const auto owner = std::find_if(fillers.begin(), fillers.end(), [&](const Filler& filler) {
+                return filler.backend == entries[walk.position];
+            });
+            if (owner->taken > 1) {
+                --owner->taken;
+                break;
+            }
+            step(walk, size);
+        }
+        entries[walk.position] = fillers[i].backend;
+        fillers[i].taken = 1;
+    }
+}
+
+}  // namespace
+
+std::uint32_t MaglevTable::size_for(std::uint32_t max_backends) noexcept {
+    const std::uint32_t wanted = 100 * std::clamp<std::uint32_t>(max_backends, 1, 4096);
+    return *std::lower_bound(kPrimes.begin(), kPrimes.end(), wanted);
+}
+
+std::shared_ptr<const MaglevTable> MaglevTable::build(std::span<const MaglevMember> members,
+                                                      std::uint32_t max_backends, std::uint64_t seed) {
+    auto table = std::make_shared<MaglevTable>();
+    table->members_.assign(members.begin(), members.end());
+    std::sort(table->members_.begin(), table->members_.end(),
+              [](const MaglevMember& a, const MaglevMember& b) {
+                  return a.key_hash != b.key_hash ? a.key_hash < b.key_hash : a.backend < b.backend;
+              });
+    std::vector<MaglevMember> weighted;
+    std::copy_if(table->members_.begin(), table->members_.end(), std::back_inserter(weighted),
+                 [](const MaglevMember& member) { return member.weight != 0; });
+    if (weighted.empty()) return table;
+
+    const std::uint32_t size = size_for(max_backends);
+    if (weighted.size() == 1) {
+        table->entries_.assign(size, weighted.front().backend);
+        return table;
+    }
+    std::vector<Filler> fillers;
+    fillers.reserve(weighted.size());
+    for (const MaglevMember& member : weighted) fillers.push_back(start(member, size, seed));
+    table->entries_.assign(size, kFree);
+    fill(fillers, table->entries_);
+    give_one_to_each(fillers, weighted, seed, table->entries_);
+    return table;
+}
+
+}  // namespace detour::core

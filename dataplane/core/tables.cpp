@@ -1,0 +1,273 @@
+#include "dataplane/core/tables.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <new>
+
+namespace detour::core {
+namespace {
+
+constexpr std::size_t kEthernetBytes = 14;
+constexpr std::size_t kUdpBytes = 8;
+constexpr std::size_t kGreBytes = 4;
+constexpr std::uint8_t kTtl = 64;
+constexpr std::uint8_t kUdp = 17;
+constexpr std::uint8_t kGre = 47;
+
+using SitesContent = std::vector<std::array<std::uint64_t, 2>>;
+
+/// A key for "the same sites, weights and tiers", whatever the order.
+[[nodiscard]] SitesContent content_of(std::span<const RankedSite> sites) {
+    SitesContent content;
+    content.reserve(sites.size());
+    for (const RankedSite& site : sites)
+        content.push_back({site.key_hash, static_cast<std::uint64_t>(site.weight) << 16U |
+                                              static_cast<std::uint64_t>(site.tier) << 8U | site.site});
+    std::sort(content.begin(), content.end());
+    return content;
+}
+
+[[nodiscard]] std::uint16_t folded_sum(std::span<const std::uint8_t> bytes) {
+    std::uint32_t sum = 0;
+    for (std::size_t i = 0; i + 1 < bytes.size(); i += 2)
+        sum += static_cast<std::uint32_t>(bytes[i] << 8U) + bytes[i + 1];
+    while (sum > 0xffff) sum = (sum & 0xffffU) + (sum >> 16U);
+    return static_cast<std::uint16_t>(sum);
+}
+
+/// Writes one header after the other into an EncapHeader.
+class HeaderWriter {
+  public:
+    explicit HeaderWriter(EncapHeader& header) : header_(header) {}
+    void byte(std::uint8_t value) { header_.bytes[header_.length++] = value; }
+    void word(std::uint16_t value) {
+        byte(static_cast<std::uint8_t>(value >> 8U));
+        byte(static_cast<std::uint8_t>(value));
+    }
+    void address(const api::IpAddress& value) { bytes({value.bytes().data(), value.size()}); }
+    void mac(const api::Mac& value) { bytes(value.bytes); }
+    void zeros(std::size_t count) { header_.length = static_cast<std::uint8_t>(header_.length + count); }
+
+  private:
+    void bytes(std::span<const std::uint8_t> values) {
+        for (const std::uint8_t value : values) byte(value);
+    }
+    EncapHeader& header_;
+};
+
+/// The outer IPv6 header's next header; 0 for IPIP, where each packet's own family decides.
+[[nodiscard]] std::uint8_t next_header(api::Encap encap) {
+    if (encap == api::Encap::kGue) return kUdp;
+    return encap == api::Encap::kGre ? kGre : 0;
+}
+
+/// Length and protocol stay 0, and the checksum field gets the sum of the rest (tables.h).
+void write_ipv4(EncapHeader& header, const api::IpAddress& source, const api::IpAddress& backend) {
+    HeaderWriter out(header);
+    const std::size_t start = header.length;
+    out.word(0x4500);
+    out.word(0);       // total length
+    out.word(0);       // identification
+    out.word(0x4000);  // don't fragment
+    out.byte(kTtl);
+    out.byte(0);  // protocol
+    out.word(0);  // checksum
+    out.address(source);
+    out.address(backend);
+    const std::uint16_t sum = folded_sum(std::span(header.bytes).subspan(start, header.length - start));
+    header.bytes[start + 10] = static_cast<std::uint8_t>(sum >> 8U);
+    header.bytes[start + 11] = static_cast<std::uint8_t>(sum);
+}
+
+void write_ipv6(EncapHeader& header, api::Encap encap, const api::IpAddress& source,
+                const api::IpAddress& backend) {
+    HeaderWriter out(header);
+    out.word(0x6000);
+    out.word(0);  // flow label
+    out.word(0);  // payload length
+    out.byte(next_header(encap));
+    out.byte(kTtl);
+    out.address(source);
+    out.address(backend);
+}
+
+[[nodiscard]] EncapHeader make_header(api::Encap encap, const api::IpAddress& source,
+                                      const api::PlanBackend& backend, const api::PlanNextHop& hop) {
+    EncapHeader header;
+    HeaderWriter out(header);
+    out.mac(hop.destination);
+    out.mac(hop.source);
+    if (backend.address.is_v6()) {
+        out.word(0x86dd);
+        write_ipv6(header, encap, source, backend.address);
+    } else {
+        out.word(0x0800);
+        write_ipv4(header, source, backend.address);
+    }
+    if (encap == api::Encap::kGue) {
+        out.word(0);  // source port
+        out.word(api::kGuePort);
+        out.zeros(kUdpBytes - 4);
+    } else if (encap == api::Encap::kGre) {
+        out.zeros(kGreBytes);
+    }
+    header.port = static_cast<std::uint8_t>(hop.port.value());
+    return header;
+}
+
+class TablesBuilder {
+  public:
+    TablesBuilder(const api::ForwardingPlan& plan, const ForwardingTables* previous)
+        : plan_(plan), tables_(std::make_unique<ForwardingTables>()) {
+        tables_->generation = plan.generation;
+        tables_->seed = make_hash_seed(plan.seed);
+        tables_->resets_per_second = plan.resets_per_second;
+        tables_->icmp_per_second = plan.icmp_per_second;
+        if (previous != nullptr && previous->seed.table == tables_->seed.table) adopt(*previous);
+    }
+
+    [[nodiscard]] std::unique_ptr<const ForwardingTables> run() {
+        for (const api::PlanSite& site : plan_.sites)
+            tables_->site_keys[site.id.value()] = hash_text(tables_->seed.table, site.key);
+        hops_.assign(api::kMaxNextHops, nullptr);
+        for (const api::PlanNextHop& hop : plan_.next_hops) hops_[hop.id.value()] = &hop;
+        size_arrays();
+        tables_->pools.reserve(plan_.pools.size());
+        for (const api::PlanPool& pool : plan_.pools) add_pool(pool);
+        return std::move(tables_);
+    }
+
+  private:
+    void adopt(const ForwardingTables& previous) {
+        previous_pools_.assign(api::kMaxPools, nullptr);
+        for (const PoolEntry& pool : previous.pools) {
+            previous_pools_[pool.id.value()] = &pool;
+            site_tables_.emplace(content_of(pool.sites->built_from()), pool.sites);
+        }
+    }
+
+    void size_arrays() {
+        std::size_t vips = 0;
+        std::size_t backends = 0;
+        for (const api::PlanPool& pool : plan_.pools) {
+            vips += pool.vips.size();
+            for (const api::PlanPoolSite& site : pool.sites)
+                for (const api::PlanBackend& backend : site.backends)
+                    backends = std::max(backends, std::size_t{backend.id.value()} + 1);
+        }
+        tables_->vips = VipMap(vips);
+        tables_->headers.resize(backends);
+        tables_->backends.resize(backends);
+    }
+
+    void add_pool(const api::PlanPool& pool) {
+        const auto index = static_cast<std::uint16_t>(tables_->pools.size());
+        for (const api::PlanVip& entry : pool.vips) tables_->vips.insert(entry.vip, index, entry.id.value());
+        PoolEntry& entry = tables_->pools.emplace_back();
+        entry.id = pool.id;
+        entry.hash = pool.hash;
+        entry.stranded = pool.stranded;
+        entry.site_index.fill(kNoSiteId);
+        std::vector<RankedSite> ranked;
+        for (const api::PlanPoolSite& site : pool.sites) {
+            for (const api::PlanBackend& backend : site.backends)
+                add_backend(pool, site.site, backend, index);
+            add_site(pool, site, entry, ranked);
+        }
+        entry.sites = site_table(ranked);
+    }
+
+    /// A site without a backend that may take flows is not ranked: its slots would lead nowhere.
+    void add_site(const api::PlanPool& pool, const api::PlanPoolSite& site, PoolEntry& entry,
+                  std::vector<RankedSite>& ranked) {
+        std::shared_ptr<const MaglevTable> backends = maglev_table(pool, site);
+        if (backends->empty()) return;
+        const std::uint8_t id = site.site.value();
+        entry.site_index[id] = static_cast<std::uint8_t>(entry.per_site.size());
+        entry.per_site.push_back({id, std::move(backends)});
+        if (site.weight.value() == 0) return;
+        ranked.push_back({tables_->site_keys[id], id, site.weight.value(), site.tier.value()});
+    }
+
+    void add_backend(const api::PlanPool& pool, api::SiteId site, const api::PlanBackend& backend,
+                     std::uint16_t pool_index) {
+        const api::PlanNextHop& hop = *hops_[backend.next_hop.value()];
+        const bool v6 = backend.address.is_v6();
+        const auto& source = v6 ? plan_.source_v6 : plan_.source_v4;
+        EncapHeader& header = tables_->headers[backend.id.value()];
+        header = make_header(
+            pool.encap, source.value_or(v6 ? api::IpAddress::v6({}) : api::IpAddress::v4({})), backend, hop);
+        BackendEntry& entry = tables_->backends[backend.id.value()];
+        entry.site = site.value();
+        entry.flags = static_cast<std::uint8_t>(kBackendPresent | (hop.resolved ? kBackendResolved : 0) |
+                                                (source ? kBackendHasSource : 0));
+        entry.pool = pool_index;
+        entry.max_inner = static_cast<std::uint16_t>(hop.mtu - (header.length - kEthernetBytes));
+        entry.encap = pool.encap;
+        entry.outer = v6 ? OuterFamily::kV6 : OuterFamily::kV4;
+    }
+
+    [[nodiscard]] std::shared_ptr<const SiteTable> site_table(std::span<const RankedSite> ranked) {
+        auto& table = site_tables_[content_of(ranked)];
+        if (table == nullptr) {
+            table = SiteTable::build(ranked, tables_->seed.table);
+            ++tables_->built.site_tables;
+        }
+        return table;
+    }
+
+    [[nodiscard]] std::shared_ptr<const MaglevTable> maglev_table(const api::PlanPool& pool,
+                                                                  const api::PlanPoolSite& site) {
+        members_.clear();
+        for (const api::PlanBackend& backend : site.backends)
+            members_.push_back({address_hash(backend.address), backend.id.value(), backend.weight.value()});
+        std::sort(members_.begin(), members_.end(), before);
+        if (auto table = previous_maglev(pool, site.site)) return table;
+        auto table = MaglevTable::build(members_, pool.max_backends, tables_->seed.table);
+        if (!table->empty()) ++tables_->built.maglev_tables;
+        return table;
+    }
+
+    /// The table that this pool had in this site, when it was made from the same members and size.
+    [[nodiscard]] std::shared_ptr<const MaglevTable> previous_maglev(const api::PlanPool& pool,
+                                                                     api::SiteId site) const {
+        if (previous_pools_.empty()) return nullptr;
+        const PoolEntry* old = previous_pools_[pool.id.value()];
+        if (old == nullptr || old->site_index[site.value()] == kNoSiteId) return nullptr;
+        const auto& table = old->per_site[old->site_index[site.value()]].backends;
+        const bool same = table->size() == MaglevTable::size_for(pool.max_backends) &&
+                          std::ranges::equal(table->built_from(), members_);
+        return same ? table : nullptr;
+    }
+
+    [[nodiscard]] std::uint64_t address_hash(const api::IpAddress& address) const {
+        return hash_text(tables_->seed.table,
+                         {reinterpret_cast<const char*>(address.bytes().data()), address.size()});
+    }
+
+    [[nodiscard]] static bool before(const MaglevMember& a, const MaglevMember& b) {
+        return a.key_hash != b.key_hash ? a.key_hash < b.key_hash : a.backend < b.backend;
+    }
+
+    const api::ForwardingPlan& plan_;
+    std::unique_ptr<ForwardingTables> tables_;
+    std::vector<const PoolEntry*> previous_pools_;  ///< by PoolId
+    std::vector<const api::PlanNextHop*> hops_;     ///< by NextHopId
+    std::map<SitesContent, std::shared_ptr<const SiteTable>> site_tables_;
+    std::vector<MaglevMember> members_;
+};
+
+}  // namespace
+
+api::Result<std::unique_ptr<const ForwardingTables>> build_tables(const api::ForwardingPlan& plan,
+                                                                  const ForwardingTables* previous) {
+    try {
+        return TablesBuilder(plan, previous).run();
+    } catch (const std::bad_alloc&) {
+        return api::fail(api::ErrorCode::kLimit, "building the forwarding tables",
+                         "there is not enough memory");
+    }
+}
+
+}  // namespace detour::core
