@@ -1,0 +1,102 @@
+#include "tests/support/fast_path.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace detour::support {
+
+FastPath::FastPath(const api::ForwardingPlan& plan, std::size_t flows)
+    : worker(std::make_unique<stages::WorkerState>(
+          stages::WorkerLimits{.flows_v4 = flows, .flows_v6 = flows, .syns = 1024, .workers = 1})) {
+    apply(plan);
+}
+
+void FastPath::apply(const api::ForwardingPlan& plan) {
+    auto built = core::build_tables(plan, tables.get());
+    if (!built) throw std::runtime_error(built.error().to_string());
+    tables = std::move(*built);
+}
+
+Out FastPath::send(const Bytes& frame, std::uint16_t headroom) {
+    // Exactly as much memory as there is packet, so that a sanitizer sees a read beyond it.
+    std::vector<std::uint8_t> buffer(headroom + frame.size());
+    std::copy(frame.begin(), frame.end(), buffer.begin() + headroom);
+    auto batch = std::make_unique<core::Batch>();
+    batch->count = 1;
+    core::Packet& p = batch->packets[0];
+    p.data = buffer.data() + headroom;
+    p.length = static_cast<std::uint16_t>(frame.size());
+    p.headroom = headroom;
+    p.port = 0;
+    p.backend = 65535;
+    p.site = 255;
+    worker->set_time(now_);
+    stages::run(*batch, stages::Context{*tables, host, *worker});
+    Out out{.verdict = p.verdict, .reason = p.reason, .bytes = {}, .port = p.port, .backend = p.backend, .site = p.site};
+    if (p.verdict == core::Verdict::kTransmit) out.bytes.assign(p.data, p.data + p.length);
+    return out;
+}
+
+void FastPath::sweep() {
+    worker->set_time(now_);
+    for (int i = 0; i < 1'000'000 && worker->scanned() != tables->generation.value(); ++i) worker->sweep(*tables, 64);
+}
+
+std::string backend_address(std::size_t site, std::size_t index, bool v6) {
+    return v6 ? fmt::format("2001:db8:{:x}::{:x}", site, index + 0x10) : fmt::format("10.{}.0.{}", site, index + 10);
+}
+
+namespace {
+
+api::Mac mac(std::string_view text) {
+    const Bytes frame = Frame().ether(text, text).bytes();
+    api::Mac out;
+    std::copy_n(frame.begin(), 6, out.bytes.begin());
+    return out;
+}
+
+api::PlanPool make_pool(const PlanOptions& o, std::uint16_t id, std::string_view name) {
+    api::PlanPool pool{.id = api::PoolId{id}, .name = std::string(name)};
+    pool.encap = o.encap;
+    pool.stranded = o.stranded;
+    pool.hash = o.hash;
+    for (std::size_t s = 1; s <= o.sites; ++s) {
+        api::PlanPoolSite site{.site = api::SiteId{static_cast<std::uint8_t>(s)}, .weight = api::Weight{100}};
+        for (std::size_t b = 0; b < o.backends; ++b) {
+            const auto number = static_cast<std::uint16_t>(id * 1000 + s * 100 + b);
+            site.backends.push_back({api::BackendId{number},
+                                     *api::IpAddress::parse(backend_address(s, b, o.v6_backends)), api::Weight{100},
+                                     api::NextHopId{0}});
+        }
+        pool.sites.push_back(site);
+    }
+    return pool;
+}
+
+}  // namespace
+
+api::ForwardingPlan make_plan(const PlanOptions& o) {
+    api::ForwardingPlan plan;
+    plan.generation = api::Generation{1};
+    plan.seed = api::FleetSeed::from_text("a seed for tests, the same everywhere");
+    plan.source_v4 = *api::IpAddress::parse("192.0.2.1");
+    plan.source_v6 = *api::IpAddress::parse("2001:db8::1");
+    for (std::size_t s = 1; s <= o.sites; ++s) {
+        const std::string name = fmt::format("site{}", s);
+        plan.sites.push_back({api::SiteId{static_cast<std::uint8_t>(s)}, name, name, api::Sequence{0}});
+    }
+    plan.next_hops.push_back(
+        {api::NextHopId{0}, api::EgressPort{1}, mac(kOutMac), mac(kNextHopMac), o.mtu, true});
+    api::PlanPool tcp = make_pool(o, 0, "talk");
+    tcp.vips = {{api::VipId{0}, *api::Vip::parse("203.0.113.10:443/tcp")},
+                {api::VipId{1}, *api::Vip::parse("[2001:db8:f::10]:443/tcp")}};
+    api::PlanPool udp = make_pool(o, 1, "dns");
+    udp.vips = {{api::VipId{2}, *api::Vip::parse("203.0.113.10:53/udp")},
+                {api::VipId{3}, *api::Vip::parse("[2001:db8:f::10]:53/udp")}};
+    plan.pools = {tcp, udp};
+    return plan;
+}
+
+}  // namespace detour::support
