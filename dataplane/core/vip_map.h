@@ -55,6 +55,8 @@ class VipMap {
         x = (x ^ (static_cast<std::uint64_t>(port) << 8U) ^ protocol) * 0xbf58476d1ce4e5b9ULL;
         return static_cast<std::size_t>(x >> 32U);
     }
+    void put(const VipSlot& slot);
+
     std::vector<VipSlot> slots_;
     std::size_t mask_ = 0;
 };

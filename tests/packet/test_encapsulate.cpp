@@ -53,7 +53,8 @@ Bytes expected(const Row& row, const Bytes& inner, const std::string& backend, s
     return frame.inner(inner, link_header).bytes();
 }
 
-/// GUE's source port is the flow's own: any in the dynamic range. Read it so that the rest can be compared whole.
+/// GUE's source port is the flow's own: any in the dynamic range. Read it so that the rest can be compared
+/// whole.
 std::uint16_t entropy_of(const Row& row, const Bytes& out) {
     if (row.encap != Encap::kGue) return 0;
     const std::size_t at = 14U + (row.outer_v6 ? 40U : 20U);
@@ -66,7 +67,8 @@ void check_whole(const Row& row, const Out& out, const Bytes& inner, std::size_t
     const std::uint16_t entropy = entropy_of(row, out.bytes);
     if (row.encap == Encap::kGue) CHECK(entropy >= 49152);
     const std::size_t index = out.backend % 100U;
-    const Bytes want = expected(row, inner, backend_address(out.site, index, row.outer_v6), entropy, link_header);
+    const Bytes want =
+        expected(row, inner, backend_address(out.site, index, row.outer_v6), entropy, link_header);
     INFO("got\n" << hex(out.bytes) << "\nexpected\n" << hex(want));
     CHECK(out.bytes == want);
 }

@@ -1,6 +1,8 @@
 // TCP flows: what is remembered, what a SYN may and may not do, what happens to the stranded.
 #include <doctest/doctest.h>
 
+#include <array>
+
 #include "tests/support/fast_path.h"
 
 using namespace detour;
@@ -18,7 +20,8 @@ struct Client {
     std::uint16_t port = 40000;
     std::uint32_t isn = 5000;
 
-    Out segment(std::uint8_t flags, std::uint32_t sequence, std::uint32_t ack, std::size_t payload = 0) const {
+    Out segment(std::uint8_t flags, std::uint32_t sequence, std::uint32_t ack,
+                std::size_t payload = 0) const {
         Frame frame;
         frame.ether(kRouterMac, kHostMac);
         v6 ? frame.ipv6("2001:db8:c::7", "2001:db8:f::10") : frame.ipv4("198.51.100.7", "203.0.113.10");
@@ -26,7 +29,9 @@ struct Client {
     }
     Out syn() const { return segment(kSyn, isn, 0); }
     Out ack(std::uint32_t acknowledged = 100) const { return segment(kAck, isn + 1, acknowledged); }
-    Out data(std::uint32_t acknowledged = 100) const { return segment(kAck | kPsh, isn + 1, acknowledged, 50); }
+    Out data(std::uint32_t acknowledged = 100) const {
+        return segment(kAck | kPsh, isn + 1, acknowledged, 50);
+    }
     /// Up to a confirmed flow; the backend it is pinned to.
     std::uint16_t connect() const {
         const Out first = syn();
@@ -39,7 +44,9 @@ struct Client {
     }
 };
 
-api::SiteId site_of(const FastPath& fast, std::uint16_t backend) { return api::SiteId{fast.tables->backends[backend].site}; }
+api::SiteId site_of(const FastPath& fast, std::uint16_t backend) {
+    return api::SiteId{fast.tables->backends[backend].site};
+}
 
 void darken(FastPath& fast, api::SiteId site, bool keep) {
     fast.host.set_site(site, {api::kAdmitNone, keep ? api::kAdmitAll : api::kAdmitNone, keep});
@@ -226,7 +233,8 @@ TEST_CASE("resets stay within their budget; beyond it the client retries") {
     plan.resets_per_second = 100;
     FastPath fast(plan);
     std::vector<Client> clients;
-    for (std::uint16_t i = 0; i < 200; ++i) clients.push_back({fast, false, static_cast<std::uint16_t>(1000 + i)});
+    for (std::uint16_t i = 0; i < 200; ++i)
+        clients.push_back({fast, false, static_cast<std::uint16_t>(1000 + i)});
     for (const Client& c : clients) c.connect();
     fast.advance(seconds(10));
     darken(fast, api::SiteId{1}, false);
@@ -267,7 +275,8 @@ TEST_CASE("one dead backend: new flows pass it over, its pinned ones are strande
     }
     const std::uint16_t dead = clients[0].second;
     fast.host.set_backend(api::BackendId{dead}, {.up = false, .keep = true});
-    for (std::uint16_t i = 0; i < 300; ++i) CHECK(Client{fast, true, static_cast<std::uint16_t>(5000 + i)}.syn().backend != dead);
+    for (std::uint16_t i = 0; i < 300; ++i)
+        CHECK(Client{fast, true, static_cast<std::uint16_t>(5000 + i)}.syn().backend != dead);
     for (const auto& [client, backend] : clients) CHECK(client.data().backend == backend);
     fast.host.set_backend(api::BackendId{dead}, {.up = false, .keep = false});
     for (const auto& [client, backend] : clients) {
@@ -290,21 +299,25 @@ TEST_CASE("a backend removed and another added never inherits its pinned flows")
     CHECK(fast.worker->scanned() == 2);
     // The id comes back as another machine; the entry no longer names it.
     plan.generation = api::Generation{3};
-    backends.push_back({api::BackendId{backend}, *api::IpAddress::parse("10.1.0.99"), api::Weight{100}, api::NextHopId{0}});
+    backends.push_back(
+        {api::BackendId{backend}, *api::IpAddress::parse("10.1.0.99"), api::Weight{100}, api::NextHopId{0}});
     fast.apply(plan);
     CHECK(c.data().reason == Reason::kResetSent);
 }
 
-TEST_CASE("no plan's site admits: counted as no_site; a site without a live backend: the next; none: no_backend") {
+TEST_CASE(
+    "no plan's site admits: counted as no_site; a site without a live backend: the next; none: no_backend") {
     FastPath fast(make_plan());
     darken(fast, api::SiteId{1}, true);
     darken(fast, api::SiteId{2}, true);
     CHECK(Client{fast}.syn().reason == Reason::kNoSite);
     fast.host.set_site(api::SiteId{1}, {});
     fast.host.set_site(api::SiteId{2}, {});
-    for (const std::uint16_t b : {100, 101}) fast.host.set_backend(api::BackendId{b}, {.up = false, .keep = true});
+    for (const std::uint16_t b : std::array<std::uint16_t, 2>{100, 101})
+        fast.host.set_backend(api::BackendId{b}, {.up = false, .keep = true});
     for (std::uint16_t port = 1; port < 100; ++port) CHECK(Client{fast, false, port}.syn().site == 2);
-    for (const std::uint16_t b : {200, 201}) fast.host.set_backend(api::BackendId{b}, {.up = false, .keep = true});
+    for (const std::uint16_t b : std::array<std::uint16_t, 2>{200, 201})
+        fast.host.set_backend(api::BackendId{b}, {.up = false, .keep = true});
     CHECK(Client{fast}.syn().reason == Reason::kNoBackend);
 }
 

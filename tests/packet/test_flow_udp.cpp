@@ -43,6 +43,7 @@ TEST_CASE("hash = source: all flows of a client share a backend, VIPs and ports 
     FastPath fast(make_plan({.hash = api::HashKey::kSource, .sites = 3, .backends = 5}));
     for (const bool v6 : {false, true}) {
         const Out first = datagram(fast, v6, 1);
-        for (std::uint16_t port = 2; port < 100; ++port) CHECK(datagram(fast, v6, port).backend == first.backend);
+        for (std::uint16_t port = 2; port < 100; ++port)
+            CHECK(datagram(fast, v6, port).backend == first.backend);
     }
 }

@@ -1,4 +1,5 @@
-// Bad packets: each ends in a counted reason, none is read beyond its end (buffers are exact: ASan would see it).
+// Bad packets: each ends in a counted reason, none is read beyond its end (buffers are exact: ASan would see
+// it).
 #include <doctest/doctest.h>
 
 #include <functional>
@@ -11,12 +12,24 @@ using api::Reason;
 
 namespace {
 
-Frame v4() { return Frame().ether(kRouterMac, kHostMac).ipv4("198.51.100.7", "203.0.113.10"); }
-Frame v6() { return Frame().ether(kRouterMac, kHostMac).ipv6("2001:db8:c::7", "2001:db8:f::10"); }
-Frame from4(std::string_view source) { return Frame().ether(kRouterMac, kHostMac).ipv4(source, "203.0.113.10"); }
-Frame from6(std::string_view source) { return Frame().ether(kRouterMac, kHostMac).ipv6(source, "2001:db8:f::10"); }
-TcpFields syn() { return {.source = 40000, .destination = 443, .flags = kSyn}; }
-TcpFields flags(std::uint8_t f) { return {.source = 40000, .destination = 443, .flags = f}; }
+Frame v4() {
+    return Frame().ether(kRouterMac, kHostMac).ipv4("198.51.100.7", "203.0.113.10");
+}
+Frame v6() {
+    return Frame().ether(kRouterMac, kHostMac).ipv6("2001:db8:c::7", "2001:db8:f::10");
+}
+Frame from4(std::string_view source) {
+    return Frame().ether(kRouterMac, kHostMac).ipv4(source, "203.0.113.10");
+}
+Frame from6(std::string_view source) {
+    return Frame().ether(kRouterMac, kHostMac).ipv6(source, "2001:db8:f::10");
+}
+TcpFields syn() {
+    return {.source = 40000, .destination = 443, .flags = kSyn};
+}
+TcpFields flags(std::uint8_t f) {
+    return {.source = 40000, .destination = 443, .flags = f};
+}
 
 Bytes with(Bytes bytes, std::size_t at, std::uint8_t value) {
     bytes.at(at) = value;
@@ -55,7 +68,8 @@ std::vector<Row> rows() {
     return {
         {"no byte", {}, Reason::kTruncatedEthernet},
         {"13 bytes", Bytes(13), Reason::kTruncatedEthernet},
-        {"tag cut off", Bytes(Frame().ether(kRouterMac, kHostMac).vlan(1).bytes()), Reason::kTruncatedEthernet},
+        {"tag cut off", Bytes(Frame().ether(kRouterMac, kHostMac).vlan(1).bytes()),
+         Reason::kTruncatedEthernet},
         {"v4 header cut off", Bytes(tcp4.begin(), tcp4.begin() + 33), Reason::kTruncatedIp},
         {"v6 header cut off", Bytes(tcp6.begin(), tcp6.begin() + 53), Reason::kTruncatedIp},
         {"v6 in an IPv4 frame", with(tcp4, 14, 0x65), Reason::kBadIpVersion},
@@ -77,7 +91,8 @@ std::vector<Row> rows() {
         {"8 extension headers", extensions(8).bytes(), Reason::kForwardedNew},
         {"hop-by-hop, routing, AH", v6().extension(0).extension(43).extension(51, 1).tcp(syn()).bytes(),
          Reason::kForwardedNew},
-        {"extension beyond the packet", with(v6().extension(60).tcp(syn()).bytes(), 55, 3), Reason::kTruncatedIp},
+        {"extension beyond the packet", with(v6().extension(60).tcp(syn()).bytes(), 55, 3),
+         Reason::kTruncatedIp},
         {"TCP of 19 bytes", with_ip(Bytes(tcp4.begin(), tcp4.end() - 1), 3, 39), Reason::kTruncatedTcp},
         {"data offset 4", with(tcp4, 46, 0x40), Reason::kBadTcpOffset},
         {"data offset beyond", with(tcp4, 46, 0x60), Reason::kBadTcpOffset},
@@ -95,16 +110,27 @@ std::vector<Row> rows() {
         {"v6 fragment to a VIP", v6().fragment(1).tcp(syn()).bytes(), Reason::kFragment},
         {"v6 atomic fragment", v6().fragment(0).tcp(syn()).bytes(), Reason::kForwardedNew},
         {"reserved IPv4 flag", with_ip(tcp4, 6, 0xc0), Reason::kForwardedNew},
-        {"another port of the VIP", v4().tcp({.source = 1, .destination = 22, .flags = kSyn}).bytes(), Reason::kNotOurs},
+        {"another port of the VIP", v4().tcp({.source = 1, .destination = 22, .flags = kSyn}).bytes(),
+         Reason::kNotOurs},
         {"UDP to a TCP VIP", v4().udp(1, 443).bytes(), Reason::kNotOurs},
-        {"another address", Frame().ether(kRouterMac, kHostMac).ipv4("198.51.100.7", "203.0.113.11").tcp(syn()).bytes(),
+        {"another address",
+         Frame().ether(kRouterMac, kHostMac).ipv4("198.51.100.7", "203.0.113.11").tcp(syn()).bytes(),
          Reason::kNotOurs},
         {"fragment to another address",
-         with_ip(Frame().ether(kRouterMac, kHostMac).ipv4("198.51.100.7", "203.0.113.11").tcp(syn()).bytes(), 6, 0x20),
+         with_ip(Frame().ether(kRouterMac, kHostMac).ipv4("198.51.100.7", "203.0.113.11").tcp(syn()).bytes(),
+                 6, 0x20),
          Reason::kNotOurs},
         {"ARP", with(with(Bytes(60), 12, 0x08), 13, 0x06), Reason::kNotOurs},
         {"another protocol", with_ip(tcp4, 9, 132), Reason::kNotOurs},
-        {"three VLAN tags", Frame().ether(kRouterMac, kHostMac).vlan(1).vlan(2).vlan(3).ipv4("198.51.100.7", "203.0.113.10").tcp(syn()).bytes(),
+        {"three VLAN tags",
+         Frame()
+             .ether(kRouterMac, kHostMac)
+             .vlan(1)
+             .vlan(2)
+             .vlan(3)
+             .ipv4("198.51.100.7", "203.0.113.10")
+             .tcp(syn())
+             .bytes(),
          Reason::kNotOurs},
         {"echo request", v4().icmp(8, 0, 1).payload(8).bytes(), Reason::kIcmpToKernel},
         {"v6 echo request", v6().icmp(128, 0, 1).payload(8).bytes(), Reason::kIcmpToKernel},
@@ -133,14 +159,21 @@ TEST_CASE("cut at every byte: always a counted reason, never forwarded") {
         v4().udp(5353, 53).payload(20).bytes(),
         v6().extension(0).extension(43, 1).tcp(syn()).bytes(),
         v6().udp(5353, 53).payload(20).bytes(),
-        Frame().ether(kRouterMac, kHostMac).vlan(1).vlan(2).ipv4("198.51.100.7", "203.0.113.10").tcp(syn()).bytes(),
+        Frame()
+            .ether(kRouterMac, kHostMac)
+            .vlan(1)
+            .vlan(2)
+            .ipv4("198.51.100.7", "203.0.113.10")
+            .tcp(syn())
+            .bytes(),
         v4().icmp(3, 4, 1400).inner(v4().tcp(syn()).bytes()).bytes(),
     };
     FastPath fast(make_plan());
     std::uint64_t sent = 0;
     for (const Bytes& whole : frames) {
         for (std::size_t length = 0; length < whole.size(); ++length) {
-            const Out out = fast.send(Bytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(length)));
+            const Out out =
+                fast.send(Bytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(length)));
             ++sent;
             CHECK(out.verdict == core::Verdict::kDrop);
         }

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <array>
 #include <map>
 #include <random>
 
@@ -68,7 +69,9 @@ TEST_CASE("darkening or draining a site moves that site's flows and no others, n
     CAPTURE(test_seed());
     const std::vector<Flow> flows = random_flows(3000, test_seed());
     for (const bool keep : {true, false}) {
-        FastPath fast(make_plan({.sites = 3, .backends = 3}), 16384);
+        api::ForwardingPlan plan = make_plan({.sites = 3, .backends = 3});
+        plan.resets_per_second = 1'000'000;
+        FastPath fast(plan, 16384);
         const std::vector<Pinned> before = connect_all(fast, flows);
         const std::uint32_t rebuilt = fast.tables->built.site_tables + fast.tables->built.maglev_tables;
         fast.host.set_site(api::SiteId{2}, {api::kAdmitNone, keep ? api::kAdmitAll : api::kAdmitNone, keep});
@@ -146,7 +149,7 @@ TEST_CASE("when all sites are partly admitted and none takes a flow, the one wit
 }
 
 TEST_CASE("with 1 and with 1,000 pools the switch is the same one store, and no table is built") {
-    for (const std::uint16_t pools : {1, 1000}) {
+    for (const std::uint16_t pools : std::array<std::uint16_t, 2>{1, 1000}) {
         api::ForwardingPlan plan = make_plan({.sites = 3, .backends = 1});
         const api::PlanPool model = plan.pools[0];
         plan.pools.clear();

@@ -39,7 +39,9 @@ Bytes answer(bool v6, const Bytes& original, std::uint16_t mtu) {
     } else {
         frame.ipv4("203.0.113.10", "198.51.100.7").icmp(3, 4, mtu);
     }
-    return frame.raw(Bytes(original.begin() + 18, original.begin() + 18 + static_cast<std::ptrdiff_t>(quoted))).bytes();
+    return frame
+        .raw(Bytes(original.begin() + 18, original.begin() + 18 + static_cast<std::ptrdiff_t>(quoted)))
+        .bytes();
 }
 
 }  // namespace
@@ -69,11 +71,13 @@ TEST_CASE("answers are limited in rate; beyond it packets are dropped and counte
     FastPath fast(plan);
     fast.advance(std::chrono::seconds(2));
     unsigned answered = 0;
-    for (int i = 0; i < 1000; ++i) answered += fast.send(sized(false, 1473)).reason == Reason::kTooBigAnswered ? 1 : 0;
+    for (int i = 0; i < 1000; ++i)
+        answered += fast.send(sized(false, 1473)).reason == Reason::kTooBigAnswered ? 1 : 0;
     CHECK(answered == 10);  // a tenth of a second's worth
     CHECK(fast.count(Reason::kTooBigOverBudget) == 990);
     CHECK(fast.worker->pools[0].too_big.get() == 1000);
     fast.advance(std::chrono::milliseconds(50));
-    for (int i = 0; i < 100; ++i) answered += fast.send(sized(false, 1473)).reason == Reason::kTooBigAnswered ? 1 : 0;
+    for (int i = 0; i < 100; ++i)
+        answered += fast.send(sized(false, 1473)).reason == Reason::kTooBigAnswered ? 1 : 0;
     CHECK(answered == 15);
 }

@@ -34,18 +34,25 @@ Out FastPath::send(const Bytes& frame, std::uint16_t headroom) {
     p.site = 255;
     worker->set_time(now_);
     stages::run(*batch, stages::Context{*tables, host, *worker});
-    Out out{.verdict = p.verdict, .reason = p.reason, .bytes = {}, .port = p.port, .backend = p.backend, .site = p.site};
+    Out out{.verdict = p.verdict,
+            .reason = p.reason,
+            .bytes = {},
+            .port = p.port,
+            .backend = p.backend,
+            .site = p.site};
     if (p.verdict == core::Verdict::kTransmit) out.bytes.assign(p.data, p.data + p.length);
     return out;
 }
 
 void FastPath::sweep() {
     worker->set_time(now_);
-    for (int i = 0; i < 1'000'000 && worker->scanned() != tables->generation.value(); ++i) worker->sweep(*tables, 64);
+    for (int i = 0; i < 1'000'000 && worker->scanned() != tables->generation.value(); ++i)
+        worker->sweep(*tables, 64);
 }
 
 std::string backend_address(std::size_t site, std::size_t index, bool v6) {
-    return v6 ? fmt::format("2001:db8:{:x}::{:x}", site, index + 0x10) : fmt::format("10.{}.0.{}", site, index + 10);
+    return v6 ? fmt::format("2001:db8:{:x}::{:x}", site, index + 0x10)
+              : fmt::format("10.{}.0.{}", site, index + 10);
 }
 
 namespace {
@@ -67,8 +74,8 @@ api::PlanPool make_pool(const PlanOptions& o, std::uint16_t id, std::string_view
         for (std::size_t b = 0; b < o.backends; ++b) {
             const auto number = static_cast<std::uint16_t>(id * 1000 + s * 100 + b);
             site.backends.push_back({api::BackendId{number},
-                                     *api::IpAddress::parse(backend_address(s, b, o.v6_backends)), api::Weight{100},
-                                     api::NextHopId{0}});
+                                     *api::IpAddress::parse(backend_address(s, b, o.v6_backends)),
+                                     api::Weight{100}, api::NextHopId{0}});
         }
         pool.sites.push_back(site);
     }

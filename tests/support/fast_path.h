@@ -45,10 +45,10 @@ class FastPath {
 };
 
 // The plan of most tests: two sites of two backends each, IPv4 and IPv6 VIPs.
-inline constexpr std::string_view kRouterMac = "02:00:00:00:00:01";  ///< sent the client's packet
-inline constexpr std::string_view kHostMac = "02:00:00:00:00:02";    ///< our port
-inline constexpr std::string_view kNextHopMac = "02:00:00:00:00:03"; ///< towards the backends
-inline constexpr std::string_view kOutMac = "02:00:00:00:00:04";     ///< our port towards the backends
+inline constexpr std::string_view kRouterMac = "02:00:00:00:00:01";   ///< sent the client's packet
+inline constexpr std::string_view kHostMac = "02:00:00:00:00:02";     ///< our port
+inline constexpr std::string_view kNextHopMac = "02:00:00:00:00:03";  ///< towards the backends
+inline constexpr std::string_view kOutMac = "02:00:00:00:00:04";      ///< our port towards the backends
 
 struct PlanOptions {
     api::Encap encap = api::Encap::kGue;
@@ -60,8 +60,9 @@ struct PlanOptions {
     std::uint32_t mtu = 1500;
 };
 
-/// VIPs 203.0.113.10:443/tcp, [2001:db8:f::10]:443/tcp, 203.0.113.10:53/udp, [2001:db8:f::10]:53/udp (a second pool).
-/// Backends 10.SITE.0.INDEX+10 or 2001:db8:SITE::INDEX+10 with SITE from 1; sources 192.0.2.1 and 2001:db8::1.
+/// VIPs 203.0.113.10:443/tcp, [2001:db8:f::10]:443/tcp, 203.0.113.10:53/udp, [2001:db8:f::10]:53/udp (a
+/// second pool). Backends 10.SITE.0.INDEX+10 or 2001:db8:SITE::INDEX+10 with SITE from 1; sources 192.0.2.1
+/// and 2001:db8::1.
 [[nodiscard]] api::ForwardingPlan make_plan(const PlanOptions& options = {});
 [[nodiscard]] std::string backend_address(std::size_t site, std::size_t index, bool v6);
 

@@ -20,12 +20,15 @@ void put32(Bytes& b, std::size_t at, std::uint32_t value) {
     put16(b, at + 2, value & 0xffffU);
 }
 
-void append(Bytes& to, const Bytes& from) { to.insert(to.end(), from.begin(), from.end()); }
+void append(Bytes& to, const Bytes& from) {
+    to.insert(to.end(), from.begin(), from.end());
+}
 
 Bytes mac_bytes(std::string_view text) {
     Bytes out(6);
     unsigned m[6];
-    if (std::sscanf(std::string(text).c_str(), "%x:%x:%x:%x:%x:%x", &m[0], &m[1], &m[2], &m[3], &m[4], &m[5]) != 6) {
+    if (std::sscanf(std::string(text).c_str(), "%x:%x:%x:%x:%x:%x", &m[0], &m[1], &m[2], &m[3], &m[4],
+                    &m[5]) != 6) {
         throw std::invalid_argument("no MAC: " + std::string(text));
     }
     for (std::size_t i = 0; i < 6; ++i) out[i] = static_cast<std::uint8_t>(m[i]);
@@ -38,7 +41,8 @@ Bytes address_bytes(std::string_view text) {
     const std::string s(text);
     const bool v6 = s.find(':') != std::string::npos;
     Bytes out(v6 ? 16 : 4);
-    if (inet_pton(v6 ? AF_INET6 : AF_INET, s.c_str(), out.data()) != 1) throw std::invalid_argument("no address: " + s);
+    if (inet_pton(v6 ? AF_INET6 : AF_INET, s.c_str(), out.data()) != 1)
+        throw std::invalid_argument("no address: " + s);
     return out;
 }
 
@@ -54,7 +58,8 @@ std::uint16_t plain_checksum(const Bytes& bytes) {
 
 std::string hex(const Bytes& bytes) {
     std::string out;
-    for (std::size_t i = 0; i < bytes.size(); ++i) out += fmt::format("{:02x}{}", bytes[i], i % 16 == 15 ? '\n' : ' ');
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+        out += fmt::format("{:02x}{}", bytes[i], i % 16 == 15 ? '\n' : ' ');
     return out;
 }
 
@@ -172,11 +177,16 @@ std::uint16_t Frame::ether_type_after(std::size_t index) const {
     if (index + 1 >= layers_.size()) return 0;
     const Layer& next = layers_[index + 1];
     switch (next.kind) {
-        case Layer::Kind::kVlan: return next.flag != 0 ? 0x88a8 : 0x8100;
-        case Layer::Kind::kIpv4: return 0x0800;
-        case Layer::Kind::kIpv6: return 0x86dd;
-        case Layer::Kind::kRaw: return !next.head.empty() && next.head[0] >> 4U == 6 ? 0x86dd : 0x0800;
-        default: return 0;
+        case Layer::Kind::kVlan:
+            return next.flag != 0 ? 0x88a8 : 0x8100;
+        case Layer::Kind::kIpv4:
+            return 0x0800;
+        case Layer::Kind::kIpv6:
+            return 0x86dd;
+        case Layer::Kind::kRaw:
+            return !next.head.empty() && next.head[0] >> 4U == 6 ? 0x86dd : 0x0800;
+        default:
+            return 0;
     }
 }
 
@@ -186,19 +196,27 @@ std::uint8_t Frame::protocol_after(std::size_t index) const {
     const Layer* network = network_before(index + 1);
     const bool v6 = network != nullptr && network->kind == Layer::Kind::kIpv6;
     switch (next.kind) {
-        case Layer::Kind::kTcp: return 6;
-        case Layer::Kind::kUdp: return 17;
-        case Layer::Kind::kGre: return 47;
-        case Layer::Kind::kIcmp: return v6 ? 58 : 1;
-        case Layer::Kind::kExtension: return next.flag;
-        case Layer::Kind::kRaw: return !next.head.empty() && next.head[0] >> 4U == 6 ? 41 : 4;
-        default: return 0;
+        case Layer::Kind::kTcp:
+            return 6;
+        case Layer::Kind::kUdp:
+            return 17;
+        case Layer::Kind::kGre:
+            return 47;
+        case Layer::Kind::kIcmp:
+            return v6 ? 58 : 1;
+        case Layer::Kind::kExtension:
+            return next.flag;
+        case Layer::Kind::kRaw:
+            return !next.head.empty() && next.head[0] >> 4U == 6 ? 41 : 4;
+        default:
+            return 0;
     }
 }
 
 const Frame::Layer* Frame::network_before(std::size_t index) const {
     while (index-- > 0) {
-        if (layers_[index].kind == Layer::Kind::kIpv4 || layers_[index].kind == Layer::Kind::kIpv6) return &layers_[index];
+        if (layers_[index].kind == Layer::Kind::kIpv4 || layers_[index].kind == Layer::Kind::kIpv6)
+            return &layers_[index];
     }
     return nullptr;
 }
@@ -235,8 +253,12 @@ void Frame::finish(std::size_t index, Bytes& tail, Bytes& self) const {
         put16(self, at, plain_checksum(all));
     };
     switch (layer.kind) {
-        case Layer::Kind::kEther: put16(self, 12, ether_type_after(index)); break;
-        case Layer::Kind::kVlan: put16(self, 2, ether_type_after(index)); break;
+        case Layer::Kind::kEther:
+            put16(self, 12, ether_type_after(index));
+            break;
+        case Layer::Kind::kVlan:
+            put16(self, 2, ether_type_after(index));
+            break;
         case Layer::Kind::kIpv4:
             put16(self, 2, self.size() + tail.size());
             if (self[9] == 0) self[9] = protocol_after(index);
@@ -246,13 +268,19 @@ void Frame::finish(std::size_t index, Bytes& tail, Bytes& self) const {
             put16(self, 4, tail.size());
             self[6] = protocol_after(index);
             break;
-        case Layer::Kind::kExtension: self[0] = protocol_after(index); break;
-        case Layer::Kind::kTcp: with_pseudo(6, 16); break;
+        case Layer::Kind::kExtension:
+            self[0] = protocol_after(index);
+            break;
+        case Layer::Kind::kTcp:
+            with_pseudo(6, 16);
+            break;
         case Layer::Kind::kUdp:
             put16(self, 4, self.size() + tail.size());
             if (layer.flag == 0) with_pseudo(17, 6);
             break;
-        case Layer::Kind::kGre: put16(self, 2, ether_type_after(index)); break;
+        case Layer::Kind::kGre:
+            put16(self, 2, ether_type_after(index));
+            break;
         case Layer::Kind::kIcmp:
             if (network->kind == Layer::Kind::kIpv6) {
                 with_pseudo(58, 2);
@@ -262,7 +290,8 @@ void Frame::finish(std::size_t index, Bytes& tail, Bytes& self) const {
                 put16(self, 2, plain_checksum(all));
             }
             break;
-        case Layer::Kind::kRaw: break;
+        case Layer::Kind::kRaw:
+            break;
     }
 }
 

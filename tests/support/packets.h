@@ -1,6 +1,7 @@
 // Packets for tests, written layer by layer from the outside in:
 //
-//     Frame().ether(kRouter, kHost).ipv4("198.51.100.7", "203.0.113.10").tcp(40000, 443, kSyn).payload(10).bytes()
+//     Frame().ether(kRouter, kHost).ipv4("198.51.100.7", "203.0.113.10").tcp(40000, 443,
+//     kSyn).payload(10).bytes()
 //
 // Lengths, protocols and checksums are filled in by bytes() with code of its own, not with the fast path's.
 #pragma once
@@ -30,9 +31,9 @@ struct Ipv4Fields {
     std::uint16_t id = 0;
     bool df = true;
     std::uint8_t ttl = 64;
-    std::uint8_t protocol = 0;  ///< 0: from the next layer
-    Bytes options{};            ///< a multiple of 4
-    std::uint16_t fragment = 0; ///< offset and MF as in the header, ORed in
+    std::uint8_t protocol = 0;   ///< 0: from the next layer
+    Bytes options{};             ///< a multiple of 4
+    std::uint16_t fragment = 0;  ///< offset and MF as in the header, ORed in
 };
 
 class Frame {
