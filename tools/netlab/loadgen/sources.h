@@ -1,0 +1,48 @@
+// Source addresses and ports, each pair used once in 12 million connections, so that no TIME_WAIT can be in
+// the way.
+#pragma once
+
+#include <arpa/inet.h>
+#include <cstdint>
+
+#include "tools/netlab/loadgen/options.h"
+
+namespace detour::netlab {
+
+inline constexpr std::uint32_t kSourceAddresses = 250;  ///< following the first one, in its last byte(s)
+inline constexpr std::uint32_t kFirstPort = 10'000;
+inline constexpr std::uint32_t kPorts = 50'000;
+
+class Sources {
+  public:
+    Sources(Endpoint v4, Endpoint v6) : v4_(v4), v6_(v6) {}
+
+    /// Length 0 when no source was given for the family: the kernel chooses.
+    Endpoint next(bool is_v6) {
+        Endpoint result = is_v6 ? v6_ : v4_;
+        if (result.length == 0) return result;
+        std::uint64_t& count = is_v6 ? count_v6_ : count_v4_;
+        const auto host = static_cast<std::uint8_t>(count % kSourceAddresses);
+        const in_port_t port =
+            htons(static_cast<std::uint16_t>(kFirstPort + count / kSourceAddresses % kPorts));
+        ++count;
+        if (is_v6) {
+            auto& address = reinterpret_cast<sockaddr_in6&>(result.address);
+            address.sin6_addr.s6_addr[15] = static_cast<std::uint8_t>(address.sin6_addr.s6_addr[15] + host);
+            address.sin6_port = port;
+        } else {
+            auto& address = reinterpret_cast<sockaddr_in&>(result.address);
+            address.sin_addr.s_addr = htonl(ntohl(address.sin_addr.s_addr) + host);
+            address.sin_port = port;
+        }
+        return result;
+    }
+
+  private:
+    Endpoint v4_;
+    Endpoint v6_;
+    std::uint64_t count_v4_ = 0;
+    std::uint64_t count_v6_ = 0;
+};
+
+}  // namespace detour::netlab
