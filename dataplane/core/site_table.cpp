@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
-#include <queue>
 
 #include "dataplane/core/hash.h"
 
@@ -59,17 +58,6 @@ constexpr unsigned kShareBits = 32;  ///< fractional bits of a share, in slots
     return (static_cast<std::uint64_t>(zeros + 1) << kLogBits) - log;
 }
 
-/// The first `count` bytes as a set: sorted, one after the other. At most 7, so that no two sets are alike.
-[[nodiscard]] std::uint64_t set_of(std::array<std::uint8_t, kRanks> bytes, std::size_t count) noexcept {
-    std::uint64_t set = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-        std::size_t at = i;
-        for (; at > 0 && bytes[at - 1] > bytes[at]; --at) std::swap(bytes[at - 1], bytes[at]);
-    }
-    for (std::size_t i = 0; i < count; ++i) set = set << 8U | bytes[i];
-    return set;
-}
-
 /// The tiers' places: ranks first … first + count - 1 go to the sites begin … end - 1.
 struct TierPlace {
     std::size_t begin = 0;
@@ -83,7 +71,7 @@ struct Move {
     std::uint64_t cost = 0;
     std::uint16_t slot = 0;
     std::uint8_t to = 0;
-    /// The cheapest first in a priority queue, ties by slot and site.
+    /// The cheapest on top of a heap, ties by slot and site.
     bool operator<(const Move& other) const noexcept {
         if (cost != other.cost) return cost > other.cost;
         return slot != other.slot ? slot > other.slot : to > other.to;
@@ -100,9 +88,11 @@ class Builder {
 
     [[nodiscard]] std::array<std::uint64_t, kSlots> run() {
         for (auto& slot : order_) slot.fill(kNoIndex);
-        for (const TierPlace& place : places_)
+        for (const TierPlace& place : places_) {
+            prefer(place);
             for (std::size_t rank = place.first; rank < place.first + place.count; ++rank)
                 fill_rank(place, rank);
+        }
         std::array<std::uint64_t, kSlots> result{};
         for (std::size_t slot = 0; slot < kSlots; ++slot)
             for (std::size_t rank = 0; rank < kRanks; ++rank) {
@@ -115,12 +105,6 @@ class Builder {
 
   private:
     static constexpr std::uint8_t kNoIndex = 255;
-
-    struct Member {
-        std::uint64_t group = 0;  ///< the sites ranked so far, sorted, a byte each
-        std::uint16_t slot = 0;
-        auto operator<=>(const Member&) const noexcept = default;
-    };
 
     void place_tiers() {
         std::size_t rank = 0;
@@ -139,6 +123,7 @@ class Builder {
         scores_.resize(kSlots * sites_.size());
         for (std::size_t i = 0; i < sites_.size(); ++i) {
             const std::uint64_t base = mix64(sites_[i].key_hash ^ mix64(seed));
+            bases_.push_back(base);
             const std::uint64_t inverse = std::numeric_limits<std::uint64_t>::max() / sites_[i].weight;
             for (std::size_t slot = 0; slot < kSlots; ++slot) {
                 const std::uint64_t log = minus_log2(mix64(base + slot * 0x9e3779b97f4a7c15ULL));
@@ -152,94 +137,124 @@ class Builder {
         return scores_[slot * sites_.size() + site];
     }
 
-    [[nodiscard]] bool ranked(std::size_t slot, std::uint8_t site, std::size_t ranks) const noexcept {
-        for (std::size_t rank = 0; rank < ranks; ++rank)
-            if (order_[slot][rank] == site) return true;
-        return false;
-    }
-
+    /// Groups are met in the order of the upper bits of their sets, so that no id counts.
     void fill_rank(const TierPlace& place, std::size_t rank) {
-        std::vector<Member> members(kSlots);
-        for (std::size_t slot = 0; slot < kSlots; ++slot) {
-            members[slot] = {set_of(order_[slot], rank), static_cast<std::uint16_t>(slot)};
-        }
-        std::sort(members.begin(), members.end());
+        constexpr std::uint64_t kSlotMask = kSlots - 1;
+        for (std::size_t slot = 0; slot < kSlots; ++slot) sorted_[slot] = (sets_[slot] & ~kSlotMask) | slot;
+        std::sort(sorted_.begin(), sorted_.end());
         owed_.assign(sites_.size(), 0);
-        for (auto first = members.begin(); first != members.end();) {
-            const auto last =
-                std::find_if(first, members.end(), [&](const Member& m) { return m.group != first->group; });
-            fill_group(place, rank, {first, last});
-            first = last;
+        for (std::size_t at = 0; at < kSlots;) {
+            const std::uint64_t set = sets_[sorted_[at] & kSlotMask];
+            group_.clear();
+            for (; at < kSlots && sets_[sorted_[at] & kSlotMask] == set; ++at)
+                group_.push_back(static_cast<std::uint16_t>(sorted_[at] & kSlotMask));
+            const auto ranked = order_[group_.front()];
+            for (std::size_t i = 0; i < rank; ++i) used_[ranked[i]] = true;
+            fill_group(place, rank);
+            for (std::size_t i = 0; i < rank; ++i) used_[ranked[i]] = false;
+        }
+        for (std::size_t slot = 0; slot < kSlots; ++slot) sets_[slot] += bases_[order_[slot][rank]];
+    }
+
+    /// Plain rendezvous: each slot's best sites of this tier, best first. 8 are enough, since 7 at most are
+    /// used.
+    void prefer(const TierPlace& place) {
+        for (std::size_t slot = 0; slot < kSlots; ++slot) {
+            auto& best = preferred_[slot];
+            std::size_t count = 0;
+            for (std::size_t i = place.begin; i < place.end; ++i) {
+                const std::uint64_t mine = score(slot, i);
+                if (count == kRanks && mine >= score(slot, best[kRanks - 1])) continue;
+                std::size_t at = count < kRanks ? count++ : kRanks - 1;
+                for (; at > 0 && mine < score(slot, best[at - 1]); --at) best[at] = best[at - 1];
+                best[at] = static_cast<std::uint8_t>(i);
+            }
         }
     }
 
-    /// The sites that a slot of this group may still take: those of the tier that it has not ranked yet.
-    void find_candidates(const TierPlace& place, std::size_t slot, std::size_t rank) {
+    void fill_group(const TierPlace& place, std::size_t rank) {
+        find_candidates(place);
+        if (group_.size() == 1) {
+            order_[group_.front()][rank] = most_owed();
+            return;
+        }
+        apportion();
+        std::int64_t lacking = 0;
+        for (const std::uint16_t slot : group_) {
+            std::size_t at = 0;
+            while (used_[preferred_[slot][at]]) ++at;
+            const std::uint8_t best = preferred_[slot][at];
+            order_[slot][rank] = best;
+            if (--quota_[best] < 0) ++lacking;
+        }
+        if (lacking != 0) correct(rank, lacking);
+    }
+
+    /// Those of the tier that the group has not used. Each is owed its share of the group from now on.
+    void find_candidates(const TierPlace& place) {
         candidates_.clear();
-        for (std::size_t i = place.begin; i < place.end; ++i)
-            if (!ranked(slot, static_cast<std::uint8_t>(i), rank))
-                candidates_.push_back(static_cast<std::uint8_t>(i));
-    }
-
-    void fill_group(const TierPlace& place, std::size_t rank, std::span<const Member> group) {
-        find_candidates(place, group.front().slot, rank);
-        apportion(group.size());
-        for (const Member& member : group) {
-            std::uint8_t best = candidates_.front();
-            for (const std::uint8_t site : candidates_)
-                if (score(member.slot, site) < score(member.slot, best)) best = site;
-            order_[member.slot][rank] = best;
-            --quota_[best];
-        }
-        correct(rank, group);
-    }
-
-    /// Whole slots for every candidate: its share and what it is owed from earlier groups, by largest
-    /// remainder.
-    void apportion(std::size_t slots) {
-        quota_.assign(sites_.size(), 0);
         std::uint64_t total = 0;
-        for (const std::uint8_t site : candidates_) total += sites_[site].weight;
-        auto left = static_cast<std::int64_t>(slots);
-        for (const std::uint8_t site : candidates_) {
-            const std::uint64_t share =
-                (static_cast<std::uint64_t>(slots) * sites_[site].weight << kShareBits) / total;
-            owed_[site] += static_cast<std::int64_t>(share);
-            quota_[site] = static_cast<std::int32_t>(std::max<std::int64_t>(0, owed_[site] >> kShareBits));
-            owed_[site] -= static_cast<std::int64_t>(quota_[site]) << kShareBits;
-            left -= quota_[site];
+        for (std::size_t i = place.begin; i < place.end; ++i) {
+            if (used_[i]) continue;
+            candidates_.push_back(static_cast<std::uint8_t>(i));
+            total += sites_[i].weight;
         }
-        for (; left != 0; left += left > 0 ? -1 : 1) give(left > 0 ? 1 : -1);
+        const std::uint64_t inverse = std::numeric_limits<std::uint64_t>::max() / total;
+        for (const std::uint8_t site : candidates_) {
+            const std::uint64_t weighted = group_.size() * sites_[site].weight << kShareBits;
+            owed_[site] += static_cast<std::int64_t>(static_cast<Wide>(weighted) * inverse >> 64U);
+        }
     }
 
-    /// One slot more for the candidate that is owed most, or one less for the one that is owed least.
-    void give(std::int32_t one) {
-        std::uint8_t chosen = kNoIndex;
+    /// Makes whole slots of what the candidates are owed, by largest remainder.
+    void apportion() {
+        auto left = static_cast<std::int64_t>(group_.size());
         for (const std::uint8_t site : candidates_) {
-            if (one < 0 && quota_[site] == 0) continue;
-            if (chosen == kNoIndex || (owed_[site] - owed_[chosen]) * one > 0) chosen = site;
+            const std::int64_t whole = std::max<std::int64_t>(0, owed_[site] >> kShareBits);
+            quota_[site] = static_cast<std::int32_t>(whole);
+            owed_[site] -= whole << kShareBits;
+            left -= whole;
         }
-        quota_[chosen] += one;
-        owed_[chosen] -= static_cast<std::int64_t>(one) << kShareBits;
+        for (; left > 0; --left) ++quota_[most_owed()];
+        for (; left < 0; ++left) take_one();
+    }
+
+    /// The candidate that is owed most, which is then owed a slot less.
+    [[nodiscard]] std::uint8_t most_owed() {
+        std::uint8_t chosen = candidates_.front();
+        for (const std::uint8_t site : candidates_) chosen = owed_[site] > owed_[chosen] ? site : chosen;
+        owed_[chosen] -= 1LL << kShareBits;
+        return chosen;
+    }
+
+    /// One slot less for the candidate that is owed least and has one.
+    void take_one() {
+        std::uint8_t chosen = kNoIndex;
+        for (const std::uint8_t site : candidates_)
+            if (quota_[site] > 0 && (chosen == kNoIndex || owed_[site] < owed_[chosen])) chosen = site;
+        --quota_[chosen];
+        owed_[chosen] += 1LL << kShareBits;
     }
 
     /// `quota_` holds what each site lacks (below 0: has too much). Moves the cheapest slots until nothing
     /// lacks.
-    void correct(std::size_t rank, std::span<const Member> group) {
-        std::int64_t lacking = 0;
-        for (const std::uint8_t site : candidates_) lacking += std::max(0, quota_[site]);
-        if (lacking == 0) return;
-        std::vector<Move> moves;
-        for (const Member& member : group)
-            if (quota_[order_[member.slot][rank]] < 0) moves.push_back(cheapest(member.slot, rank));
-        std::priority_queue<Move> queue(std::less<Move>{}, std::move(moves));
+    void correct(std::size_t rank, std::int64_t lacking) {
+        lacking_.clear();
+        for (const std::uint8_t site : candidates_)
+            if (quota_[site] > 0) lacking_.push_back(site);
+        moves_.clear();
+        for (const std::uint16_t slot : group_)
+            if (quota_[order_[slot][rank]] < 0) moves_.push_back(cheapest(slot, rank));
+        std::make_heap(moves_.begin(), moves_.end());
         while (lacking > 0) {
-            const Move move = queue.top();
-            queue.pop();
+            std::pop_heap(moves_.begin(), moves_.end());
+            const Move move = moves_.back();
+            moves_.pop_back();
             std::uint8_t& holder = order_[move.slot][rank];
             if (quota_[holder] >= 0) continue;
             if (quota_[move.to] <= 0) {
-                queue.push(cheapest(move.slot, rank));
+                moves_.push_back(cheapest(move.slot, rank));
+                std::push_heap(moves_.begin(), moves_.end());
                 continue;
             }
             ++quota_[holder];
@@ -253,7 +268,7 @@ class Builder {
     [[nodiscard]] Move cheapest(std::uint16_t slot, std::size_t rank) const {
         Move best{std::numeric_limits<std::uint64_t>::max(), slot, kNoIndex};
         const std::uint64_t now = score(slot, order_[slot][rank]);
-        for (const std::uint8_t site : candidates_) {
+        for (const std::uint8_t site : lacking_) {
             if (quota_[site] <= 0) continue;
             const std::uint64_t cost = score(slot, site) - now;
             if (best.to == kNoIndex || cost < best.cost) best = {cost, slot, site};
@@ -262,12 +277,25 @@ class Builder {
     }
 
     std::vector<RankedSite> sites_;
+    std::vector<std::uint64_t> bases_;  ///< by site: what its random numbers start from
     std::vector<TierPlace> places_;
     std::vector<std::uint64_t> scores_;  ///< by slot, then site
     std::array<std::array<std::uint8_t, kRanks>, kSlots> order_{};
+    std::array<std::array<std::uint8_t, kRanks>, kSlots> preferred_{};
+
+    // Of one rank: the set of sites that each slot has ranked, as the sum of their bases, which no two sets
+    // share.
+    std::array<std::uint64_t, kSlots> sets_{};
+    std::array<std::uint64_t, kSlots> sorted_{};
+    std::vector<std::int64_t> owed_;  ///< in 2^-32 slots, carried from group to group
+
+    // Of one group.
+    std::vector<std::uint16_t> group_;
+    std::array<bool, 256> used_{};
     std::vector<std::uint8_t> candidates_;
-    std::vector<std::int32_t> quota_;
-    std::vector<std::int64_t> owed_;  ///< in 2^-32 slots, carried from group to group of one rank
+    std::array<std::int32_t, 256> quota_{};
+    std::vector<std::uint8_t> lacking_;
+    std::vector<Move> moves_;
 };
 
 }  // namespace
