@@ -8,11 +8,13 @@
 namespace detour::core {
 namespace {
 
-/// The first prime from 100 x n on, for n of a grid that grows by a quarter or a third at each step.
+constexpr std::uint32_t kEntriesPerBackend = 125;
+
+/// The first prime from 125 x n on, for n of a grid that grows by a quarter or a third at each step.
 constexpr std::array<std::uint32_t, 34> kPrimes{
-    101,   211,   307,   401,    503,    601,    809,    1009,   1201,   1601,  2003,  2411,
-    3203,  4001,  4801,  6421,   8009,   9601,   12809,  16001,  19207,  25601, 32003, 38431,
-    51203, 64007, 76801, 102407, 128021, 153607, 204803, 256019, 307201, 409609};
+    127,   251,   379,   503,    631,    751,    1009,   1259,   1511,   2003,  2503,  3001,
+    4001,  5003,  6007,  8009,   10007,  12007,  16001,  20011,  24001,  32003, 40009, 48017,
+    64007, 80021, 96001, 128021, 160001, 192007, 256019, 320009, 384001, 512009};
 
 constexpr std::uint16_t kFree = 65535;
 
@@ -95,28 +97,30 @@ void give_one_to_each(std::vector<Filler>& fillers, std::span<const MaglevMember
 }  // namespace
 
 std::uint32_t MaglevTable::size_for(std::uint32_t max_backends) noexcept {
-    const std::uint32_t wanted = 100 * std::clamp<std::uint32_t>(max_backends, 1, 4096);
+    const std::uint32_t wanted = kEntriesPerBackend * std::clamp<std::uint32_t>(max_backends, 1, 4096);
     return *std::lower_bound(kPrimes.begin(), kPrimes.end(), wanted);
+}
+
+bool MaglevTable::made_for(std::span<const MaglevMember> members, std::uint32_t max_backends) const noexcept {
+    return (size() <= 1 || size() == size_for(max_backends)) && std::ranges::equal(members, members_);
 }
 
 std::shared_ptr<const MaglevTable> MaglevTable::build(std::span<const MaglevMember> members,
                                                       std::uint32_t max_backends, std::uint64_t seed) {
     auto table = std::make_shared<MaglevTable>();
     table->members_.assign(members.begin(), members.end());
-    std::sort(table->members_.begin(), table->members_.end(),
-              [](const MaglevMember& a, const MaglevMember& b) {
-                  return a.key_hash != b.key_hash ? a.key_hash < b.key_hash : a.backend < b.backend;
-              });
+    std::sort(table->members_.begin(), table->members_.end());
     std::vector<MaglevMember> weighted;
     std::copy_if(table->members_.begin(), table->members_.end(), std::back_inserter(weighted),
                  [](const MaglevMember& member) { return member.weight != 0; });
     if (weighted.empty()) return table;
 
-    const std::uint32_t size = size_for(max_backends);
     if (weighted.size() == 1) {
-        table->entries_.assign(size, weighted.front().backend);
+        // Every index leads to it, so one entry says as much as thousands.
+        table->entries_.assign(1, weighted.front().backend);
         return table;
     }
+    const std::uint32_t size = size_for(max_backends);
     std::vector<Filler> fillers;
     fillers.reserve(weighted.size());
     for (const MaglevMember& member : weighted) fillers.push_back(start(member, size, seed));

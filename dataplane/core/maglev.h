@@ -1,10 +1,13 @@
 // Maglev lookup table of one pool in one site (Eisenbud et al., NSDI 2016, section 3.4), with weights.
 //
-// The size is a prime of a fixed list, at least 100 x max_backends, so that a share is within about 1 % of
-// its weight and never changes with today's number of backends. Permutations depend on backend addresses and
-// the seed alone. Immutable after building, any thread may read.
+// The size is a prime of a fixed list, at least 125 x max_backends, so that a share is within about 1 % of
+// its weight and never changes with today's number of backends. (A lone backend has a table of one entry,
+// which leads every hash to it as any size would.) Members take turns in the order of their keys, as often as
+// their weight earns; one whose weight earns no turn still gets one entry. Permutations depend on backend
+// addresses and the seed alone. Immutable after building, any thread may read.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -16,7 +19,7 @@ struct MaglevMember {
     std::uint64_t key_hash = 0;  ///< of the backend's address
     std::uint16_t backend = 0;   ///< BackendId, what the table holds
     std::uint32_t weight = 0;    ///< 0: not in the table
-    bool operator==(const MaglevMember&) const noexcept = default;
+    auto operator<=>(const MaglevMember&) const noexcept = default;
 };
 
 class MaglevTable {
@@ -36,7 +39,11 @@ class MaglevTable {
     [[nodiscard]] std::uint32_t index_of(std::uint64_t hash) const noexcept {
         return static_cast<std::uint32_t>((hash >> 32U) * entries_.size() >> 32U);
     }
+    /// Sorted.
     [[nodiscard]] std::span<const MaglevMember> built_from() const noexcept { return members_; }
+    /// True when build() of the same seed would make this very table again. `members` are sorted.
+    [[nodiscard]] bool made_for(std::span<const MaglevMember> members,
+                                std::uint32_t max_backends) const noexcept;
 
   private:
     std::vector<std::uint16_t> entries_;

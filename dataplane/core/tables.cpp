@@ -225,7 +225,7 @@ class TablesBuilder {
         members_.clear();
         for (const api::PlanBackend& backend : site.backends)
             members_.push_back({address_hash(backend.address), backend.id.value(), backend.weight.value()});
-        std::sort(members_.begin(), members_.end(), before);
+        std::sort(members_.begin(), members_.end());
         if (auto table = previous_maglev(pool, site.site)) return table;
         auto table = MaglevTable::build(members_, pool.max_backends, tables_->seed.table);
         if (!table->empty()) ++tables_->built.maglev_tables;
@@ -239,18 +239,12 @@ class TablesBuilder {
         const PoolEntry* old = previous_pools_[pool.id.value()];
         if (old == nullptr || old->site_index[site.value()] == kNoSiteId) return nullptr;
         const auto& table = old->per_site[old->site_index[site.value()]].backends;
-        const bool same = table->size() == MaglevTable::size_for(pool.max_backends) &&
-                          std::ranges::equal(table->built_from(), members_);
-        return same ? table : nullptr;
+        return table->made_for(members_, pool.max_backends) ? table : nullptr;
     }
 
     [[nodiscard]] std::uint64_t address_hash(const api::IpAddress& address) const {
         return hash_text(tables_->seed.table,
                          {reinterpret_cast<const char*>(address.bytes().data()), address.size()});
-    }
-
-    [[nodiscard]] static bool before(const MaglevMember& a, const MaglevMember& b) {
-        return a.key_hash != b.key_hash ? a.key_hash < b.key_hash : a.backend < b.backend;
     }
 
     const api::ForwardingPlan& plan_;
