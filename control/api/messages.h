@@ -161,11 +161,12 @@ struct EventPage {
 
 struct DrainRequest {
     std::string target;
-    std::optional<std::uint64_t> for_s;  ///< 1 … 30 days; absent: until undrained
+    std::optional<std::uint64_t> for_s;  ///< 1 … 366 days in seconds; absent: the default of 4 h
     std::string reason;
     bool force = false;        ///< go beyond the survivors' capacity
     bool last_resort = false;  ///< it may be used when nothing else is left
-    std::string by;            ///< filled in by the server from the socket's peer
+    std::string
+        by;  ///< a person's name, if the client knows; the server adds the socket's peer: "kim (root)"
 };
 
 struct Move {
@@ -191,7 +192,7 @@ struct DrainReply {
 
 struct UndrainRequest {
     std::string target;
-    std::string by;  ///< filled in by the server
+    std::string by;  ///< as in DrainRequest
 };
 
 struct UndrainReply {
