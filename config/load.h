@@ -27,4 +27,7 @@ using Loaded = tl::expected<Config, std::vector<Mistake>>;
 /// One document, for tests and fuzzing; `name` stands for the file in messages.
 [[nodiscard]] Loaded load_text(std::string_view text, std::string_view name);
 
+/// Every key that a file may hold, as "pool.health.path", sorted: for the manual's test and for completion.
+[[nodiscard]] std::vector<std::string> known_keys();
+
 }  // namespace detour::config

@@ -33,8 +33,8 @@ struct Health {
     std::string path = "/";             ///< http
     std::string host;                   ///< http Host header; default: the backend's address
     std::vector<std::uint16_t> status;  ///< http; default {200}
-    milliseconds interval{1000};        ///< 20 ms … 1 h
-    milliseconds timeout{1000};         ///< 10 ms … 1 min
+    milliseconds interval{200};         ///< 20 ms … 1 h
+    milliseconds timeout{200};          ///< 10 ms … 1 min
     milliseconds fast_interval{50};     ///< 10 ms … interval: after a first miss
     std::uint32_t fall = 3;             ///< 1 … 100 misses in a row: down
     std::uint32_t rise = 2;             ///< 1 … 100 answers in a row: up

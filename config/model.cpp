@@ -1,0 +1,24 @@
+#include "config/model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace detour::config {
+
+std::string Origin::to_string() const {
+    if (line == 0) return file;
+    return fmt::format("{}:{}:{}", file, line, column);
+}
+
+const Site* Config::find_site(std::string_view name) const {
+    const auto found = std::ranges::find(sites, name, &Site::name);
+    return found == sites.end() ? nullptr : &*found;
+}
+
+const Pool* Config::find_pool(std::string_view name) const {
+    const auto found = std::ranges::find(pools, name, &Pool::name);
+    return found == pools.end() ? nullptr : &*found;
+}
+
+}  // namespace detour::config
