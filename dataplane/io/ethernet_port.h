@@ -1,0 +1,59 @@
+// One DPDK port: its queues, and the receive and transmit calls of the workers.
+//
+// Opened and closed by the main thread; receive() and transmit() belong to the worker that has the queue's number;
+// state() and statistics may be asked by any thread.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "dataplane/api/result.h"
+#include "dataplane/io/fast_path.h"
+#include "dataplane/io/port_spec.h"
+
+struct rte_mbuf;
+struct rte_mempool;
+
+namespace detour::wire {
+class PortStats;
+}
+
+namespace detour::io {
+
+class EthernetPort {
+  public:
+    struct Setup {
+        std::string device;    ///< DPDK's name of it
+        unsigned queues = 1;   ///< one per worker
+        rte_mempool* pool = nullptr;
+    };
+
+    /// Error kNotFound: EAL made no such device; kLimit: it has fewer queues than there are workers; kSystem.
+    [[nodiscard]] static api::Result<EthernetPort> open(const PortSpec& spec, const Setup& setup);
+    EthernetPort(EthernetPort&& other) noexcept;
+    EthernetPort& operator=(EthernetPort&&) = delete;
+    /// Stops and closes; an AF_XDP port's steering program goes with it.
+    ~EthernetPort();
+
+    /// Up to `mbufs.size()` packets of this queue.
+    [[nodiscard]] std::uint16_t receive(std::uint16_t queue, std::span<rte_mbuf*> mbufs) const noexcept;
+    /// Returns how many the device took; the rest is still the caller's.
+    [[nodiscard]] std::uint16_t transmit(std::uint16_t queue, std::span<rte_mbuf*> mbufs) const noexcept;
+
+    [[nodiscard]] PortState state() const;
+    /// All fields but `port` and `tx_full`.
+    void collect(wire::PortStats& stats) const;
+    [[nodiscard]] const PortSpec& spec() const noexcept { return spec_; }
+
+  private:
+    EthernetPort(PortSpec spec, std::uint16_t id) : spec_(std::move(spec)), id_(id) {}
+    [[nodiscard]] api::Result<void> configure(const Setup& setup) const;
+    [[nodiscard]] api::Result<void> set_up_queues(const Setup& setup) const;
+
+    PortSpec spec_;
+    std::uint16_t id_;
+    bool open_ = true;
+};
+
+}  // namespace detour::io

@@ -1,0 +1,98 @@
+#include "dataplane/io/statistics.h"
+
+#include "dataplane.pb.h"
+
+namespace detour::io {
+namespace {
+
+using Workers = std::span<const std::unique_ptr<Worker>>;
+
+void collect_sites(const stages::WorkerState& state, wire::WorkerStats& out) {
+    for (std::uint32_t id = 0; id < state.sites.size(); ++id) {
+        const stages::SiteSignals& s = state.sites[id];
+        if (s.packets.get() == 0 && s.syns.get() == 0) continue;
+        wire::SiteSignals& row = *out.add_sites();
+        row.set_site(id);
+        row.set_syns(s.syns.get());
+        row.set_syns_repeated(s.syns_repeated.get());
+        row.set_handshakes(s.handshakes.get());
+        row.set_ack_advanced(s.ack_advanced.get());
+        row.set_packets(s.packets.get());
+        row.set_bytes(s.bytes.get());
+        row.set_prefixes(s.prefixes.get());
+    }
+}
+
+void collect_worker(const Worker& worker, wire::WorkerStats& out) {
+    const stages::WorkerState& state = worker.state();
+    out.set_acknowledged(worker.acknowledged());
+    out.set_scanned(state.scanned());
+    out.set_flows_v4(worker.flows_v4());
+    out.set_flows_v6(worker.flows_v6());
+    for (std::uint32_t reason = 0; reason < state.counters.size(); ++reason) {
+        const std::uint64_t value = state.counters[reason].get();
+        if (value == 0) continue;
+        wire::Counter& row = *out.add_counters();
+        row.set_reason(reason);
+        row.set_value(value);
+    }
+    collect_sites(state, out);
+}
+
+void collect_pools(Workers workers, wire::StatsReply& reply) {
+    for (std::uint32_t id = 0; id < api::kMaxPools; ++id) {
+        std::uint64_t packets = 0;
+        std::uint64_t bytes = 0;
+        std::uint64_t too_big = 0;
+        for (const auto& worker : workers) {
+            const stages::PoolTally& tally = worker->state().pools[id];
+            packets += tally.packets.get();
+            bytes += tally.bytes.get();
+            too_big += tally.too_big.get();
+        }
+        if (packets == 0 && too_big == 0) continue;
+        wire::PoolStats& row = *reply.add_pools();
+        row.set_pool(id);
+        row.set_packets(packets);
+        row.set_bytes(bytes);
+        row.set_too_big(too_big);
+    }
+}
+
+void collect_backends(Workers workers, wire::StatsReply& reply) {
+    for (std::uint32_t id = 0; id < api::kMaxBackends; ++id) {
+        std::uint64_t packets = 0;
+        std::uint64_t bytes = 0;
+        for (const auto& worker : workers) {
+            packets += worker->state().backends[id].packets.get();
+            bytes += worker->state().backends[id].bytes.get();
+        }
+        if (packets == 0) continue;
+        wire::BackendStats& row = *reply.add_backends();
+        row.set_backend(id);
+        row.set_packets(packets);
+        row.set_bytes(bytes);
+    }
+}
+
+}  // namespace
+
+void collect_statistics(Workers workers, std::span<const EthernetPort> ports, wire::StatsReply& reply) {
+    for (std::size_t i = 0; i < workers.size(); ++i) {
+        wire::WorkerStats& row = *reply.add_workers();
+        row.set_worker(static_cast<std::uint32_t>(i));
+        collect_worker(*workers[i], row);
+    }
+    for (std::size_t i = 0; i < ports.size(); ++i) {
+        wire::PortStats& row = *reply.add_ports();
+        row.set_port(static_cast<std::uint32_t>(i));
+        ports[i].collect(row);
+        std::uint64_t full = 0;
+        for (const auto& worker : workers) full += worker->transmit_full(i);
+        row.set_tx_full(full);
+    }
+    collect_pools(workers, reply);
+    collect_backends(workers, reply);
+}
+
+}  // namespace detour::io

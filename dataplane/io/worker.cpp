@@ -1,0 +1,178 @@
+#include "dataplane/io/worker.h"
+
+#include <rte_pause.h>
+#include <rte_prefetch.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "dataplane/stages/pipeline.h"
+
+namespace detour::io {
+namespace {
+
+constexpr unsigned kPollsBeforeSleep = 32;
+constexpr auto kShortestSleep = std::chrono::microseconds(5);
+// A whole pass over a million flows takes seconds either way, and costs a busy worker under 1 %.
+constexpr unsigned kBurstsPerSweep = 16;
+constexpr std::size_t kBusySweep = 16;
+constexpr std::size_t kIdleSweep = 64;
+constexpr unsigned kPrefetchAhead = 4;
+// Not a service, an exception: enough for pings and fragments, too little to starve the machine.
+constexpr std::uint64_t kKernelFramesPerSecond = 4000;
+// What the driver may have said about a frame's content is no longer true once it is encapsulated.
+constexpr std::uint64_t kKeptFlags = RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT;
+
+std::uint64_t monotonic_ns() noexcept {
+    timespec t{};
+    ::clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000ULL + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+// The stages moved the packet's start within its buffer; tell the mbuf.
+void apply(rte_mbuf& mbuf, const core::Packet& packet) noexcept {
+    mbuf.data_off = static_cast<std::uint16_t>(packet.data - static_cast<std::uint8_t*>(mbuf.buf_addr));
+    mbuf.data_len = packet.length;
+    mbuf.pkt_len = packet.length;
+    mbuf.ol_flags &= kKeptFlags;
+}
+
+}  // namespace
+
+Worker::Worker(const WorkerSetup& setup)
+    : index_(setup.index),
+      ports_(setup.ports),
+      publication_(setup.publication),
+      host_(setup.host),
+      kernel_(setup.kernel),
+      longest_sleep_(setup.idle_sleep),
+      state_(setup.limits) {
+    kernel_budget_.set_rate(std::max<std::uint64_t>(1, kKernelFramesPerSecond / setup.limits.workers));
+}
+
+void Worker::run() noexcept {
+    // The kernel would round short sleeps up by 50 µs.
+    ::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+    publication_.online(index_);
+    while (!stop_.load(std::memory_order_relaxed)) {
+        const core::ForwardingTables& tables = publication_.read();
+        acknowledged_.set(tables.generation.value());
+        flows_v4_.set(state_.flows_v4.used());
+        flows_v6_.set(state_.flows_v6.used());
+        state_.set_time(monotonic_ns());
+        unsigned received = 0;
+        for (std::uint8_t port = 0; port < ports_.size(); ++port) received += poll(port, tables);
+        if (received == 0) {
+            state_.sweep(tables, kIdleSweep);
+            rest();
+            continue;
+        }
+        if (++bursts_ % kBurstsPerSweep == 0) state_.sweep(tables, kBusySweep);
+        idle_polls_ = 0;
+        sleep_ = kShortestSleep;
+        publication_.pass(index_);
+    }
+    publication_.offline(index_);
+}
+
+std::uint16_t Worker::poll(std::uint8_t port, const core::ForwardingTables& tables) noexcept {
+    std::array<rte_mbuf*, api::kMaxBurst> mbufs;
+    const std::uint16_t received = ports_[port].receive(static_cast<std::uint16_t>(index_), mbufs);
+    if (received == 0) return 0;
+    fill(port, {mbufs.data(), received});
+    stages::run(batch_, {tables, host_, state_});
+    dispatch();
+    return received;
+}
+
+void Worker::fill(std::uint8_t port, std::span<rte_mbuf*> mbufs) noexcept {
+    batch_.count = 0;
+    for (std::size_t i = 0; i < std::min<std::size_t>(kPrefetchAhead, mbufs.size()); ++i) {
+        rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void*));
+    }
+    for (std::size_t i = 0; i < mbufs.size(); ++i) {
+        if (i + kPrefetchAhead < mbufs.size()) rte_prefetch0(rte_pktmbuf_mtod(mbufs[i + kPrefetchAhead], void*));
+        rte_mbuf* mbuf = mbufs[i];
+        if (mbuf->nb_segs != 1) [[unlikely]] {
+            count(api::Reason::kMultiSegment, 1);
+            to_free_.push(mbuf);
+            continue;
+        }
+        core::Packet& packet = batch_.packets[batch_.count++];
+        packet = {};
+        packet.data = rte_pktmbuf_mtod(mbuf, std::uint8_t*);
+        packet.length = mbuf->data_len;
+        packet.headroom = mbuf->data_off;
+        packet.port = port;
+        packet.user = mbuf;
+        mbuf->port = port;  // the kernel path needs it, the driver does not
+    }
+}
+
+void Worker::dispatch() noexcept {
+    for (std::uint32_t i = 0; i < batch_.count; ++i) {
+        const core::Packet& packet = batch_.packets[i];
+        auto* mbuf = static_cast<rte_mbuf*>(packet.user);
+        if (packet.verdict == core::Verdict::kTransmit) [[likely]] {
+            apply(*mbuf, packet);
+            outboxes_[packet.port].push(mbuf);
+        } else if (packet.verdict == core::Verdict::kKernel) {
+            to_kernel_.push(mbuf);
+        } else {
+            to_free_.push(mbuf);
+        }
+    }
+    for (std::size_t port = 0; port < ports_.size(); ++port) {
+        if (outboxes_[port].count != 0) flush(port);
+    }
+    if (to_kernel_.count != 0) flush_kernel();
+    if (to_free_.count != 0) rte_pktmbuf_free_bulk(to_free_.mbufs.data(), to_free_.count);
+    to_free_.count = 0;
+}
+
+void Worker::flush(std::size_t port) noexcept {
+    Outbox& out = outboxes_[port];
+    const std::uint16_t sent = ports_[port].transmit(static_cast<std::uint16_t>(index_), out.span());
+    if (sent < out.count) [[unlikely]] {
+        // No retry: a full queue means that the link is slower than the traffic, and waiting starves the rest.
+        const auto lost = static_cast<unsigned>(out.count - sent);
+        rte_pktmbuf_free_bulk(out.mbufs.data() + sent, lost);
+        count(api::Reason::kTransmitFull, lost);
+        full_[port].add(lost);
+    }
+    out.count = 0;
+}
+
+void Worker::flush_kernel() noexcept {
+    Outbox granted;
+    for (rte_mbuf* mbuf : to_kernel_.span()) {
+        const bool goes = kernel_.takes(static_cast<std::uint8_t>(mbuf->port)) && kernel_budget_.take(state_.now_ns());
+        (goes ? granted : to_free_).push(mbuf);
+    }
+    const std::uint16_t taken = granted.count == 0 ? std::uint16_t{0} : kernel_.hand_over(granted.span());
+    for (std::uint16_t i = taken; i < granted.count; ++i) to_free_.push(granted.mbufs[i]);
+    const auto refused = static_cast<unsigned>(to_kernel_.count - taken);
+    if (refused != 0) count(api::Reason::kKernelFull, refused);
+    to_kernel_.count = 0;
+}
+
+void Worker::count(api::Reason reason, std::uint64_t n) noexcept {
+    state_.counters[static_cast<std::size_t>(reason)].add(n);
+}
+
+void Worker::rest() noexcept {
+    if (longest_sleep_.count() == 0 || ++idle_polls_ < kPollsBeforeSleep) {
+        publication_.pass(index_);
+        rte_pause();
+        return;
+    }
+    sleep_ = std::min<std::chrono::nanoseconds>(std::max<std::chrono::nanoseconds>(sleep_, kShortestSleep), longest_sleep_);
+    const timespec t{0, static_cast<long>(sleep_.count())};
+    publication_.offline(index_);
+    ::clock_nanosleep(CLOCK_MONOTONIC, 0, &t, nullptr);
+    publication_.online(index_);
+    sleep_ *= 2;
+}
+
+}  // namespace detour::io
