@@ -1,4 +1,5 @@
-// detour-dataplane: forwards client traffic to sites. Arguments, signals, wiring; the parts are in dataplane/io.
+// detour-dataplane: forwards client traffic to sites. Arguments, signals, wiring; the parts are in
+// dataplane/io.
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 

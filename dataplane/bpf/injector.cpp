@@ -17,7 +17,8 @@ api::Result<Injector> Injector::open() {
     pass[0].dst_reg = BPF_REG_0;
     pass[0].imm = XDP_PASS;
     pass[1].code = BPF_JMP | BPF_EXIT;
-    const int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "detour_inject", "GPL", pass.data(), pass.size(), nullptr);
+    const int fd =
+        bpf_prog_load(BPF_PROG_TYPE_XDP, "detour_inject", "GPL", pass.data(), pass.size(), nullptr);
     if (fd < 0) {
         return api::fail(api::ErrorCode::kSystem, "loading the program that hands frames to the kernel",
                          std::generic_category().message(errno));
@@ -40,8 +41,8 @@ api::Result<void> Injector::inject(int interface, std::span<const std::uint8_t> 
     options.flags = BPF_F_TEST_XDP_LIVE_FRAMES;
     if (bpf_prog_test_run_opts(program_.get(), &options) == 0) return {};
     return api::fail(api::ErrorCode::kSystem,
-                     "handing a frame of " + std::to_string(frame.size()) + " bytes to the kernel on interface " +
-                         std::to_string(interface),
+                     "handing a frame of " + std::to_string(frame.size()) +
+                         " bytes to the kernel on interface " + std::to_string(interface),
                      std::generic_category().message(errno));
 }
 

@@ -1,7 +1,7 @@
 // The command line of detour-dataplane.
 //
-// Parsed once at start, before any thread exists. `lbctl config show --dataplane-args` prints these arguments from
-// the one TOML file, so their names are an interface.
+// Parsed once at start, before any thread exists. `lbctl config show --dataplane-args` prints these arguments
+// from the one TOML file, so their names are an interface.
 #pragma once
 
 #include <chrono>
@@ -20,7 +20,7 @@ struct Arguments {
     std::vector<unsigned> cores;  ///< CPU of each worker; empty: chosen at start
     std::string socket;
     std::string state_dir;
-    std::size_t flows_per_worker = 0;  ///< IPv4 entries; IPv6 takes a quarter of it
+    std::size_t flows_per_worker = 0;         ///< IPv4 entries; IPv6 takes a quarter of it
     std::chrono::microseconds idle_sleep{0};  ///< longest sleep of an idle worker; 0: it spins
     bool huge_pages = true;
     std::string steering_object;  ///< XDP program of the interface ports; empty: the one that comes along

@@ -99,7 +99,9 @@ Channel::~Channel() {
     ::unlink(path_.c_str());
 }
 
-void Channel::wake() const noexcept { ::eventfd_write(wake_.get(), 1); }
+void Channel::wake() const noexcept {
+    ::eventfd_write(wake_.get(), 1);
+}
 
 void Channel::run() {
     std::vector<pollfd> polled;

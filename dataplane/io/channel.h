@@ -1,9 +1,10 @@
-// The control channel: a Unix stream socket with framed protobuf messages (api/framing.h, api/dataplane.proto).
+// The control channel: a Unix stream socket with framed protobuf messages (api/framing.h,
+// api/dataplane.proto).
 //
-// Two threads, no worker among them. One polls the sockets and answers switches and statistics at once; the other
-// builds what takes long, in order. Replies leave in the order of their requests on each connection. Up to 8 clients;
-// a message that does not parse is answered with a failure and the connection closed, and harms nothing else.
-// Built and destroyed by the main thread.
+// Two threads, no worker among them. One polls the sockets and answers switches and statistics at once; the
+// other builds what takes long, in order. Replies leave in the order of their requests on each connection. Up
+// to 8 clients; a message that does not parse is answered with a failure and the connection closed, and harms
+// nothing else. Built and destroyed by the main thread.
 #pragma once
 
 #include <condition_variable>
@@ -24,9 +25,10 @@ namespace detour::io {
 
 class Channel {
   public:
-    /// Listens on `path`, mode 0600; a socket left behind by a dead process is replaced. `handler` outlives the channel.
-    /// Error kRefused when a live process listens there, kSystem.
-    [[nodiscard]] static api::Result<std::unique_ptr<Channel>> open(const std::string& path, RequestHandler& handler);
+    /// Listens on `path`, mode 0600; a socket left behind by a dead process is replaced. `handler` outlives
+    /// the channel. Error kRefused when a live process listens there, kSystem.
+    [[nodiscard]] static api::Result<std::unique_ptr<Channel>> open(const std::string& path,
+                                                                    RequestHandler& handler);
     /// Ends both threads, closes every connection and removes the socket.
     ~Channel();
     Channel(const Channel&) = delete;
@@ -62,9 +64,9 @@ class Channel {
 
     std::mutex mutex_;
     std::condition_variable work_;
-    std::deque<Job> jobs_;    // guarded by mutex_; bounded by the clients' slots
-    std::deque<Done> done_;   // guarded by mutex_
-    bool ending_ = false;     // guarded by mutex_
+    std::deque<Job> jobs_;   // guarded by mutex_; bounded by the clients' slots
+    std::deque<Done> done_;  // guarded by mutex_
+    bool ending_ = false;    // guarded by mutex_
 
     std::thread poller_;
     std::thread builder_;

@@ -1,7 +1,8 @@
 // One connection of the control channel: bytes in, requests in order, replies out in the same order.
 //
-// Polling thread only. A request takes a slot when it comes and frees it when its reply has gone out, so that replies keep the order
-// of requests whichever is ready first. At most kMaxSlots are open; the rest waits in the socket.
+// Polling thread only. A request takes a slot when it comes and frees it when its reply has gone out, so that
+// replies keep the order of requests whichever is ready first. At most kMaxSlots are open; the rest waits in
+// the socket.
 #pragma once
 
 #include <cstdint>

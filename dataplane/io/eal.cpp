@@ -43,14 +43,16 @@ std::vector<std::string> eal_arguments(const Arguments& arguments, MemoryKind me
     if (memory == MemoryKind::kHugePages) {
         list.emplace_back("--in-memory");
     } else {
-        list.insert(list.end(), {"--no-huge", "--no-shconf", "-m", fmt::format("{}", memory_bytes(arguments) >> 20U)});
+        list.insert(list.end(),
+                    {"--no-huge", "--no-shconf", "-m", fmt::format("{}", memory_bytes(arguments) >> 20U)});
     }
     const bool quiet = arguments.log_level != "debug";
     list.emplace_back(quiet ? "--log-level=error" : "--log-level=debug");
     bool pci = false;
     for (unsigned i = 0; i < arguments.ports.size(); ++i) {
         pci = pci || arguments.ports[i].kind == PortKind::kPci;
-        list.push_back(device_arguments(arguments.ports[i], i, {arguments.steering_object, arguments.workers}).option);
+        list.push_back(
+            device_arguments(arguments.ports[i], i, {arguments.steering_object, arguments.workers}).option);
     }
     if (!pci) list.emplace_back("--no-pci");
     return list;
@@ -69,7 +71,8 @@ std::vector<unsigned> allowed_cpus() {
     return cpus;
 }
 
-std::vector<std::vector<unsigned>> place_workers(const Arguments& arguments, std::span<const unsigned> allowed) {
+std::vector<std::vector<unsigned>> place_workers(const Arguments& arguments,
+                                                 std::span<const unsigned> allowed) {
     std::vector<std::vector<unsigned>> places(arguments.workers);
     for (unsigned worker = 0; worker < arguments.workers; ++worker) {
         if (!arguments.cores.empty()) {
@@ -85,9 +88,13 @@ std::vector<std::vector<unsigned>> place_workers(const Arguments& arguments, std
     return places;
 }
 
-std::size_t buffer_bytes(const Arguments& arguments) { return buffers(arguments) * kBufferBytes; }
+std::size_t buffer_bytes(const Arguments& arguments) {
+    return buffers(arguments) * kBufferBytes;
+}
 
-std::size_t memory_bytes(const Arguments& arguments) { return buffer_bytes(arguments) + kEalBytes; }
+std::size_t memory_bytes(const Arguments& arguments) {
+    return buffer_bytes(arguments) + kEalBytes;
+}
 
 api::Result<Eal> Eal::start(const Arguments& arguments, MemoryKind memory) {
     std::vector<std::string> list = eal_arguments(arguments, memory);
@@ -98,10 +105,11 @@ api::Result<Eal> Eal::start(const Arguments& arguments, MemoryKind memory) {
     const int error = rte_errno;
     std::string ports;
     for (const PortSpec& port : arguments.ports) ports += " " + port.text;
-    return api::fail(api::ErrorCode::kSystem, "starting DPDK",
-                     fmt::format("{}. Is each port there (ip link), up and free of other XDP programs, and does this "
-                                 "run as root? Ports:{}. More with --log-level debug",
-                                 rte_strerror(error), ports));
+    return api::fail(
+        api::ErrorCode::kSystem, "starting DPDK",
+        fmt::format("{}. Is each port there (ip link), up and free of other XDP programs, and does this "
+                    "run as root? Ports:{}. More with --log-level debug",
+                    rte_strerror(error), ports));
 }
 
 Eal::~Eal() {

@@ -30,7 +30,8 @@ enum class MemoryKind : std::uint8_t { kHugePages, kOrdinary };
 
 class Eal {
   public:
-    /// Worker w becomes lcore w + 1; this thread is lcore 0. Error kSystem with what an operator can do about it.
+    /// Worker w becomes lcore w + 1; this thread is lcore 0. Error kSystem with what an operator can do about
+    /// it.
     [[nodiscard]] static api::Result<Eal> start(const Arguments& arguments, MemoryKind memory);
     Eal(Eal&& other) noexcept : running_(std::exchange(other.running_, false)) {}
     Eal& operator=(Eal&&) = delete;

@@ -17,7 +17,9 @@ using api::ErrorCode;
 constexpr std::uint16_t kReceiveDescriptors = 2048;
 constexpr std::uint16_t kTransmitDescriptors = 2048;
 
-std::string reason(int negative_errno) { return rte_strerror(-negative_errno); }
+std::string reason(int negative_errno) {
+    return rte_strerror(-negative_errno);
+}
 
 }  // namespace
 
@@ -59,7 +61,8 @@ api::Result<void> EthernetPort::configure(const Setup& setup) const {
                          fmt::format("it has {} queues and {} workers need one each", queues, setup.queues));
     }
     rte_eth_conf conf{};
-    const std::uint64_t spread = (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP) & info.flow_type_rss_offloads;
+    const std::uint64_t spread =
+        (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP) & info.flow_type_rss_offloads;
     if (setup.queues > 1 && spread != 0) {
         conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = spread;
@@ -81,8 +84,8 @@ api::Result<void> EthernetPort::set_up_queues(const Setup& setup) const {
         int error = rte_eth_rx_queue_setup(id_, queue, receive_size, socket, nullptr, setup.pool);
         if (error == 0) error = rte_eth_tx_queue_setup(id_, queue, transmit_size, socket, nullptr);
         if (error != 0) {
-            return api::fail(ErrorCode::kSystem, fmt::format("setting up queue {} of port {}", queue, spec_.name),
-                             reason(error));
+            return api::fail(ErrorCode::kSystem,
+                             fmt::format("setting up queue {} of port {}", queue, spec_.name), reason(error));
         }
     }
     return {};
@@ -100,7 +103,8 @@ PortState EthernetPort::state() const {
     PortState state;
     state.name = spec_.name;
     rte_ether_addr mac{};
-    if (rte_eth_macaddr_get(id_, &mac) == 0) std::copy_n(mac.addr_bytes, state.mac.bytes.size(), state.mac.bytes.begin());
+    if (rte_eth_macaddr_get(id_, &mac) == 0)
+        std::copy_n(mac.addr_bytes, state.mac.bytes.size(), state.mac.bytes.begin());
     rte_eth_link link{};
     state.link_up = rte_eth_link_get_nowait(id_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
     return state;

@@ -1,7 +1,7 @@
 // One DPDK port: its queues, and the receive and transmit calls of the workers.
 //
-// Opened and closed by the main thread; receive() and transmit() belong to the worker that has the queue's number;
-// state() and statistics may be asked by any thread.
+// Opened and closed by the main thread; receive() and transmit() belong to the worker that has the queue's
+// number; state() and statistics may be asked by any thread.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ namespace detour::io {
 class EthernetPort {
   public:
     struct Setup {
-        std::string device;    ///< DPDK's name of it
-        unsigned queues = 1;   ///< one per worker
+        std::string device;   ///< DPDK's name of it
+        unsigned queues = 1;  ///< one per worker
         rte_mempool* pool = nullptr;
     };
 

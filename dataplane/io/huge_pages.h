@@ -19,8 +19,8 @@ class HugePages {
     HugePages(const HugePages&) = delete;
     HugePages& operator=(const HugePages&) = delete;
 
-    /// True when `bytes` can be had in free huge pages, after raising the count if need be. False leaves the count
-    /// as it was.
+    /// True when `bytes` can be had in free huge pages, after raising the count if need be. False leaves the
+    /// count as it was.
     [[nodiscard]] bool provide(std::size_t bytes);
 
   private:

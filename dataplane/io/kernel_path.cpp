@@ -45,14 +45,17 @@ KernelPath::~KernelPath() {
     if (thread_.joinable()) thread_.join();
 }
 
-void KernelPath::FreeRing::operator()(rte_ring* ring) const noexcept { rte_ring_free(ring); }
+void KernelPath::FreeRing::operator()(rte_ring* ring) const noexcept {
+    rte_ring_free(ring);
+}
 
 std::uint16_t KernelPath::hand_over(std::span<rte_mbuf*> mbufs) noexcept {
     const unsigned taken = rte_ring_enqueue_burst(ring_.get(), reinterpret_cast<void* const*>(mbufs.data()),
                                                   static_cast<unsigned>(mbufs.size()), nullptr);
     // Pairs with the thread's store before its last look at the ring: one of the two sees the other.
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (sleeping_.load(std::memory_order_relaxed) && sleeping_.exchange(false)) ::eventfd_write(wake_.get(), 1);
+    if (sleeping_.load(std::memory_order_relaxed) && sleeping_.exchange(false))
+        ::eventfd_write(wake_.get(), 1);
     return static_cast<std::uint16_t>(taken);
 }
 

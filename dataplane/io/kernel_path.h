@@ -1,9 +1,9 @@
 // The exception path: frames that came to us and are not ours go on to the kernel of the same interface.
 //
-// On an AF_XDP port these are few: fragments and ICMP of a VIP's address. Workers put them on a ring; one thread that
-// is no worker hands each to the kernel as if the interface had just received it. A port owned whole by DPDK
-// has no kernel side here: takes() says so, and its frames are dropped and counted.
-// hand_over() by any worker; the rest by the main thread.
+// On an AF_XDP port these are few: fragments and ICMP of a VIP's address. Workers put them on a ring; one
+// thread that is no worker hands each to the kernel as if the interface had just received it. A port owned
+// whole by DPDK has no kernel side here: takes() says so, and its frames are dropped and counted. hand_over()
+// by any worker; the rest by the main thread.
 #pragma once
 
 #include <rte_mbuf.h>
@@ -35,8 +35,8 @@ class KernelPath {
 
     /// Whether this port, by its position, has a kernel side.
     [[nodiscard]] bool takes(std::uint8_t port) const noexcept { return interfaces_[port] != 0; }
-    /// Takes ownership of as many as it returns, from the front; the others found the ring full. Each mbuf's `port` must
-    /// hold the port's position.
+    /// Takes ownership of as many as it returns, from the front; the others found the ring full. Each mbuf's
+    /// `port` must hold the port's position.
     [[nodiscard]] std::uint16_t hand_over(std::span<rte_mbuf*> mbufs) noexcept;
 
   private:
@@ -52,9 +52,9 @@ class KernelPath {
     std::unique_ptr<rte_ring, FreeRing> ring_;
     Descriptor wake_;
     std::array<int, api::kMaxPorts> interfaces_{};  // index of the kernel's interface; 0: none
-    std::atomic<bool> sleeping_{false};             // written by both sides; a worker wakes the thread only then
+    std::atomic<bool> sleeping_{false};  // written by both sides; a worker wakes the thread only then
     std::atomic<bool> ending_{false};
-    std::uint64_t refused_ = 0;                     // the thread's own
+    std::uint64_t refused_ = 0;  // the thread's own
     std::thread thread_;
 };
 

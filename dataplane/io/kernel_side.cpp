@@ -12,7 +12,8 @@ std::vector<api::Vip> vips_of(const api::ForwardingPlan& plan) {
     return vips;
 }
 
-api::Result<KernelSide> KernelSide::take_over(std::span<const PortSpec> ports, std::span<const api::Vip> vips) {
+api::Result<KernelSide> KernelSide::take_over(std::span<const PortSpec> ports,
+                                              std::span<const api::Vip> vips) {
     KernelSide side;
     for (const PortSpec& port : ports) {
         if (port.kind != PortKind::kInterface) continue;

@@ -12,7 +12,9 @@ namespace detour::io {
 namespace {
 
 // Worker w runs on lcore w + 1 (eal.h).
-unsigned lcore_of(unsigned worker) { return worker + 1; }
+unsigned lcore_of(unsigned worker) {
+    return worker + 1;
+}
 
 int run_worker(void* worker) {
     static_cast<Worker*>(worker)->run();
@@ -83,7 +85,9 @@ api::Result<std::chrono::nanoseconds> LivePath::publish(std::unique_ptr<const co
     return took;
 }
 
-void LivePath::collect(wire::StatsReply& reply) const { collect_statistics(workers_, ports_, reply); }
+void LivePath::collect(wire::StatsReply& reply) const {
+    collect_statistics(workers_, ports_, reply);
+}
 
 std::vector<PortState> LivePath::ports() const {
     std::vector<PortState> states;

@@ -1,7 +1,7 @@
 // The running fast path: ports, workers, tables and switches joined.
 //
-// Built by the main thread, which is EAL's; start() lets the workers run, the destructor stops them, then closes the
-// ports. See fast_path.h for who may call what.
+// Built by the main thread, which is EAL's; start() lets the workers run, the destructor stops them, then
+// closes the ports. See fast_path.h for who may call what.
 #pragma once
 
 #include <memory>
@@ -20,20 +20,25 @@ namespace detour::io {
 class LivePath final : public FastPath {
   public:
     /// Opens the ports and takes all memory; EAL runs. `kernel` has taken over.
-    [[nodiscard]] static api::Result<std::unique_ptr<LivePath>> open(const Arguments& arguments, KernelSide kernel);
+    [[nodiscard]] static api::Result<std::unique_ptr<LivePath>> open(const Arguments& arguments,
+                                                                     KernelSide kernel);
     ~LivePath() override;
 
     /// Lets the workers run. Error kSystem when one can't be started.
     [[nodiscard]] api::Result<void> start();
 
     [[nodiscard]] core::HostState& host() noexcept override { return host_; }
-    [[nodiscard]] const core::ForwardingTables& tables() const noexcept override { return publication_.owned(); }
-    [[nodiscard]] api::Result<std::chrono::nanoseconds> publish(std::unique_ptr<const core::ForwardingTables> tables,
-                                                                const api::ForwardingPlan& plan) override;
+    [[nodiscard]] const core::ForwardingTables& tables() const noexcept override {
+        return publication_.owned();
+    }
+    [[nodiscard]] api::Result<std::chrono::nanoseconds> publish(
+        std::unique_ptr<const core::ForwardingTables> tables, const api::ForwardingPlan& plan) override;
     [[nodiscard]] api::Result<void> wait_until_passed() override { return publication_.wait_until_passed(); }
     void collect(wire::StatsReply& reply) const override;
     [[nodiscard]] std::vector<PortState> ports() const override;
-    [[nodiscard]] std::uint32_t workers() const noexcept override { return static_cast<std::uint32_t>(workers_.size()); }
+    [[nodiscard]] std::uint32_t workers() const noexcept override {
+        return static_cast<std::uint32_t>(workers_.size());
+    }
 
   private:
     LivePath(unsigned workers, KernelSide kernel);

@@ -42,10 +42,11 @@ api::Result<PortSpec> parse_port(std::string_view text) {
         return PortSpec{PortKind::kDevice, whole.substr(0, whole.find(',')), whole};
     }
     if (is_interface_name(text)) return PortSpec{PortKind::kInterface, whole, whole};
-    return api::fail(api::ErrorCode::kInvalidArgument, "reading --port",
-                     fmt::format("'{}' is no interface name, no PCI address (0000:01:00.0) and no DPDK device "
-                                 "string (net_…)",
-                                 text));
+    return api::fail(
+        api::ErrorCode::kInvalidArgument, "reading --port",
+        fmt::format("'{}' is no interface name, no PCI address (0000:01:00.0) and no DPDK device "
+                    "string (net_…)",
+                    text));
 }
 
 DeviceArguments device_arguments(const PortSpec& port, unsigned index, const SteeringChoice& steering) {
@@ -72,7 +73,8 @@ api::Result<void> check_ports(std::span<const PortSpec> ports) {
     std::set<std::string> seen;
     for (unsigned i = 0; i < ports.size(); ++i) {
         const PortSpec& port = ports[i];
-        if (!seen.insert(port.name).second || !seen.insert(device_arguments(port, i, {}).device + "#").second) {
+        if (!seen.insert(port.name).second ||
+            !seen.insert(device_arguments(port, i, {}).device + "#").second) {
             return api::fail(api::ErrorCode::kInvalidArgument, kDoing,
                              fmt::format("'{}' is named twice", port.name));
         }

@@ -1,8 +1,8 @@
 // A port as the operator names it, and what DPDK has to be told about it.
 //
-// Three ways to name one: an interface ("eth1", taken through AF_XDP, so that the kernel keeps all but VIP traffic),
-// a PCI address ("0000:01:00.0", owned whole by DPDK), or a DPDK device string ("net_pcap0,rx_pcap=in.pcap").
-// Pure functions, any thread.
+// Three ways to name one: an interface ("eth1", taken through AF_XDP, so that the kernel keeps all but VIP
+// traffic), a PCI address ("0000:01:00.0", owned whole by DPDK), or a DPDK device string
+// ("net_pcap0,rx_pcap=in.pcap"). Pure functions, any thread.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,8 @@ struct SteeringChoice {
     std::string object;  ///< path of the XDP program; may not contain a comma
     unsigned queues = 1;
 };
-[[nodiscard]] DeviceArguments device_arguments(const PortSpec& port, unsigned index, const SteeringChoice& steering);
+[[nodiscard]] DeviceArguments device_arguments(const PortSpec& port, unsigned index,
+                                               const SteeringChoice& steering);
 
 /// Error kInvalidArgument when two ports name the same device, kLimit when there are too many.
 [[nodiscard]] api::Result<void> check_ports(std::span<const PortSpec> ports);

@@ -27,7 +27,9 @@ rte_rcu_qsbr* make_qsbr(unsigned workers) {
 
 }  // namespace
 
-void Publication::FreeMemory::operator()(rte_rcu_qsbr* memory) const noexcept { std::free(memory); }
+void Publication::FreeMemory::operator()(rte_rcu_qsbr* memory) const noexcept {
+    std::free(memory);
+}
 
 Publication::Publication(unsigned workers)
     : qsbr_(make_qsbr(workers)), owned_(std::make_unique<const core::ForwardingTables>()) {
@@ -36,7 +38,8 @@ Publication::Publication(unsigned workers)
 
 Publication::~Publication() = default;
 
-api::Result<std::chrono::nanoseconds> Publication::publish(std::unique_ptr<const core::ForwardingTables> tables) {
+api::Result<std::chrono::nanoseconds> Publication::publish(
+    std::unique_ptr<const core::ForwardingTables> tables) {
     const auto start = Clock::now();
     current_.store(tables.get(), std::memory_order_release);
     retired_.push_back(std::exchange(owned_, std::move(tables)));

@@ -66,7 +66,8 @@ api::Result<RestoredState> read_state(const std::string& payload) {
         if (!plan) return tl::unexpected(plan.error());
         state.plan = *std::move(plan);
     }
-    if (auto done = decode_all(message.sites(), state.switches.sites); !done) return tl::unexpected(done.error());
+    if (auto done = decode_all(message.sites(), state.switches.sites); !done)
+        return tl::unexpected(done.error());
     if (auto done = decode_all(message.backends(), state.switches.backends); !done) {
         return tl::unexpected(done.error());
     }
@@ -95,7 +96,8 @@ api::Result<void> RequestHandler::restore(const RestoredState& switches, const R
 }
 
 bool RequestHandler::overtakes(const wire::Request& request) {
-    return request.body_case() == wire::Request::kSetSwitches || request.body_case() == wire::Request::kGetStats;
+    return request.body_case() == wire::Request::kSetSwitches ||
+           request.body_case() == wire::Request::kGetStats;
 }
 
 void RequestHandler::handle(const wire::Request& request, wire::Reply& reply) {
@@ -117,7 +119,8 @@ void RequestHandler::handle(const wire::Request& request, wire::Reply& reply) {
             state(reply);
             break;
         case wire::Request::BODY_NOT_SET:
-            done = api::fail(ErrorCode::kInvalidArgument, "reading a request", "it asks for nothing known here");
+            done =
+                api::fail(ErrorCode::kInvalidArgument, "reading a request", "it asks for nothing known here");
             break;
     }
     if (!done) api::encode(done.error(), *reply.mutable_failure());
@@ -170,8 +173,8 @@ api::Result<void> RequestHandler::check_ports(const api::ForwardingPlan& plan) c
 api::Result<void> RequestHandler::check_current(const api::ForwardingPlan& plan) const {
     if (plan.generation.value() <= generation_) {
         return api::fail(ErrorCode::kOutdated, kApplying,
-                         fmt::format("generation {} is not above {}, which is in force", plan.generation.value(),
-                                     generation_.load()));
+                         fmt::format("generation {} is not above {}, which is in force",
+                                     plan.generation.value(), generation_.load()));
     }
     for (const api::PlanSite& site : plan.sites) {
         const api::Sequence last = book_.verdict(site.id);
@@ -220,7 +223,8 @@ api::Result<void> RequestHandler::set(const wire::SetSwitches& request, wire::Re
     if (!passed) return passed;
     wire::SetReply& set = *reply.mutable_set();
     for (std::size_t i = 0; i < switches_.sites.size(); ++i) fill(*set.add_sites(), outcomes_[i]);
-    for (std::size_t i = switches_.sites.size(); i < outcomes_.size(); ++i) fill(*set.add_backends(), outcomes_[i]);
+    for (std::size_t i = switches_.sites.size(); i < outcomes_.size(); ++i)
+        fill(*set.add_backends(), outcomes_[i]);
     set.set_store_ns(static_cast<std::uint64_t>(std::chrono::nanoseconds(stored).count()));
     set.set_switch_us(micros(took));
     set.set_rebuilds(rebuilds_);

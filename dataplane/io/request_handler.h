@@ -1,10 +1,10 @@
 // Answers the control channel's requests: what is checked, in which order, before the fast path is touched.
 //
-// A plan counts only if its generation is above the one in force, it is not empty, its ports exist and it was computed from
-// the switches' last verdicts; then tables are built beside and published. A switch is two stores. Both are
-// remembered for the disk afterwards.
-// Threads: overtakes() says which requests may be handled while another one is in handle() on a second thread;
-// of the others, one at a time. The payload functions may be called by any thread.
+// A plan counts only if its generation is above the one in force, it is not empty, its ports exist and it was
+// computed from the switches' last verdicts; then tables are built beside and published. A switch is two
+// stores. Both are remembered for the disk afterwards. Threads: overtakes() says which requests may be
+// handled while another one is in handle() on a second thread; of the others, one at a time. The payload
+// functions may be called by any thread.
 #pragma once
 
 #include <atomic>

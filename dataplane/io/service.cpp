@@ -67,7 +67,8 @@ struct Service::Parts {
 
 api::Result<void> Service::Parts::start_fast_path() {
     const RestoredState plan = load(store, kPlanFile);
-    auto kernel = KernelSide::take_over(arguments.ports, plan.plan ? vips_of(*plan.plan) : std::vector<api::Vip>{});
+    auto kernel =
+        KernelSide::take_over(arguments.ports, plan.plan ? vips_of(*plan.plan) : std::vector<api::Vip>{});
     if (!kernel) return tl::unexpected(kernel.error());
     const bool huge = arguments.huge_pages && huge_pages.provide(memory_bytes(arguments));
     if (arguments.huge_pages && !huge) spdlog::info("no huge pages to be had, using ordinary memory");
@@ -109,9 +110,9 @@ api::Result<std::unique_ptr<Service>> Service::start(Arguments arguments) {
 }
 
 std::string Service::describe() const {
-    return fmt::format("{} ports, {} workers, generation {}, control socket {}", parts_->arguments.ports.size(),
-                       parts_->arguments.workers, parts_->live->tables().generation.value(),
-                       parts_->arguments.socket);
+    return fmt::format("{} ports, {} workers, generation {}, control socket {}",
+                       parts_->arguments.ports.size(), parts_->arguments.workers,
+                       parts_->live->tables().generation.value(), parts_->arguments.socket);
 }
 
 }  // namespace detour::io

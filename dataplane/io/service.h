@@ -1,7 +1,7 @@
 // detour-dataplane's life: everything in the order in which it must start and stop.
 //
-// State from disk, guards up, EAL, ports, tables restored, workers, control channel. The parts are members in that
-// order, so that they end in the reverse. Main thread only.
+// State from disk, guards up, EAL, ports, tables restored, workers, control channel. The parts are members in
+// that order, so that they end in the reverse. Main thread only.
 #pragma once
 
 #include <memory>

@@ -23,7 +23,8 @@ void notify_service_manager(std::string_view text) {
     if (path[0] == '@') address.sun_path[0] = '\0';
     const Descriptor socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
-    ::sendto(socket.get(), text.data(), text.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address), size);
+    ::sendto(socket.get(), text.data(), text.size(), MSG_NOSIGNAL,
+             reinterpret_cast<const sockaddr*>(&address), size);
 }
 
 }  // namespace detour::io

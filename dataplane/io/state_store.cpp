@@ -92,7 +92,8 @@ std::string seal(std::string_view payload) {
 api::Result<std::string> unseal(std::string_view bytes) {
     constexpr auto kDoing = "checking a state file";
     if (bytes.size() < sizeof(Header)) {
-        return api::fail(ErrorCode::kInvalidArgument, kDoing, fmt::format("{} bytes are no header", bytes.size()));
+        return api::fail(ErrorCode::kInvalidArgument, kDoing,
+                         fmt::format("{} bytes are no header", bytes.size()));
     }
     Header header{};
     std::memcpy(&header, bytes.data(), sizeof header);

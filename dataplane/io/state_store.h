@@ -1,9 +1,9 @@
 // What the fast path must find again after a restart, on local disk.
 //
-// A folder with small sealed files: magic, version, length, CRC-32C, payload. Each is written beside, fsynced and
-// renamed, then the folder is fsynced, so that a reader finds the old or the new one whole. A file that does not
-// check is set aside as NAME.corrupt and counts as absent. The folder is locked: one process at a time.
-// One thread at a time; the StateWriter's after start-up.
+// A folder with small sealed files: magic, version, length, CRC-32C, payload. Each is written beside, fsynced
+// and renamed, then the folder is fsynced, so that a reader finds the old or the new one whole. A file that
+// does not check is set aside as NAME.corrupt and counts as absent. The folder is locked: one process at a
+// time. One thread at a time; the StateWriter's after start-up.
 #pragma once
 
 #include <optional>

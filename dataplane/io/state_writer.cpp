@@ -33,7 +33,9 @@ void StateWriter::mark(std::size_t item) {
 void StateWriter::run() {
     std::unique_lock lock(mutex_);
     for (;;) {
-        changed_.wait(lock, [this] { return ending_ || std::find(marked_.begin(), marked_.end(), true) != marked_.end(); });
+        changed_.wait(lock, [this] {
+            return ending_ || std::find(marked_.begin(), marked_.end(), true) != marked_.end();
+        });
         const auto next = std::find(marked_.begin(), marked_.end(), true);
         if (next == marked_.end()) return;
         *next = false;
@@ -51,7 +53,8 @@ void StateWriter::run() {
 bool StateWriter::write(std::size_t item) {
     auto saved = store_.save(items_[item].name, items_[item].payload());
     // Said once per outage, not once a second.
-    if (!saved && !failing_) spdlog::error("{}; forwarding goes on, tried again every second", saved.error().to_string());
+    if (!saved && !failing_)
+        spdlog::error("{}; forwarding goes on, tried again every second", saved.error().to_string());
     if (saved && failing_) spdlog::info("the state is on disk again");
     failing_ = !saved;
     return saved.has_value();

@@ -1,7 +1,8 @@
 // Writes state files on a thread of its own, so that neither a switch nor a plan waits for a disk.
 //
-// mark() says that an item has changed; the thread asks the item for its bytes and saves them. Marks that come while
-// one is being written are one more write. A save that fails is logged and tried again, once a second, until it works.
+// mark() says that an item has changed; the thread asks the item for its bytes and saves them. Marks that
+// come while one is being written are one more write. A save that fails is logged and tried again, once a
+// second, until it works.
 #pragma once
 
 #include <condition_variable>

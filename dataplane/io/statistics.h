@@ -16,7 +16,8 @@ class StatsReply;
 
 namespace detour::io {
 
-/// Fills workers, ports, pools and backends. Rows that have counted nothing are left out, but for workers and ports.
+/// Fills workers, ports, pools and backends. Rows that have counted nothing are left out, but for workers and
+/// ports.
 void collect_statistics(std::span<const std::unique_ptr<Worker>> workers, std::span<const EthernetPort> ports,
                         wire::StatsReply& reply);
 

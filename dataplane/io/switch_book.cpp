@@ -71,12 +71,14 @@ SwitchSet SwitchBook::snapshot() const {
     const std::lock_guard lock(mutex_);
     for (std::size_t row = 0; row < touched_rows_.size(); ++row) {
         if (!touched_rows_[row]) continue;
-        const auto pool = row == 0 ? std::nullopt : std::optional(api::PoolId{static_cast<std::uint16_t>(row - 1)});
+        const auto pool =
+            row == 0 ? std::nullopt : std::optional(api::PoolId{static_cast<std::uint16_t>(row - 1)});
         for (std::size_t site = 0; site < kRowSites; ++site) {
             const SiteRecord& r = sites_[row * kRowSites + site];
             if (r.sequence == 0) continue;
-            all.sites.push_back({api::SiteId{static_cast<std::uint8_t>(site)}, pool, api::Sequence{r.sequence},
-                                 api::Admit{r.admit}, api::Admit{r.admit_mid}, r.keep});
+            all.sites.push_back({api::SiteId{static_cast<std::uint8_t>(site)}, pool,
+                                 api::Sequence{r.sequence}, api::Admit{r.admit}, api::Admit{r.admit_mid},
+                                 r.keep});
         }
     }
     for (std::size_t id = 0; id <= api::kMaxBackends; ++id) {

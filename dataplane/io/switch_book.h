@@ -1,8 +1,8 @@
 // The switches with their sequences: decides which set-site and set-backend counts, and stores it.
 //
-// Sequences are per (site), (pool, site) and backend; one that is not above the last is refused and changes nothing. Memory
-// is taken at construction (untouched pages cost nothing), apply() allocates nothing.
-// Thread safe by one lock that the workers never take.
+// Sequences are per (site), (pool, site) and backend; one that is not above the last is refused and changes
+// nothing. Memory is taken at construction (untouched pages cost nothing), apply() allocates nothing. Thread
+// safe by one lock that the workers never take.
 #pragma once
 
 #include <cstdint>

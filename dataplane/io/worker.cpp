@@ -92,7 +92,8 @@ void Worker::fill(std::uint8_t port, std::span<rte_mbuf*> mbufs) noexcept {
         rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void*));
     }
     for (std::size_t i = 0; i < mbufs.size(); ++i) {
-        if (i + kPrefetchAhead < mbufs.size()) rte_prefetch0(rte_pktmbuf_mtod(mbufs[i + kPrefetchAhead], void*));
+        if (i + kPrefetchAhead < mbufs.size())
+            rte_prefetch0(rte_pktmbuf_mtod(mbufs[i + kPrefetchAhead], void*));
         rte_mbuf* mbuf = mbufs[i];
         if (mbuf->nb_segs != 1) [[unlikely]] {
             count(api::Reason::kMultiSegment, 1);
@@ -135,7 +136,8 @@ void Worker::flush(std::size_t port) noexcept {
     Outbox& out = outboxes_[port];
     const std::uint16_t sent = ports_[port].transmit(static_cast<std::uint16_t>(index_), out.span());
     if (sent < out.count) [[unlikely]] {
-        // No retry: a full queue means that the link is slower than the traffic, and waiting starves the rest.
+        // No retry: a full queue means that the link is slower than the traffic, and waiting starves the
+        // rest.
         const auto lost = static_cast<unsigned>(out.count - sent);
         rte_pktmbuf_free_bulk(out.mbufs.data() + sent, lost);
         count(api::Reason::kTransmitFull, lost);
@@ -147,7 +149,8 @@ void Worker::flush(std::size_t port) noexcept {
 void Worker::flush_kernel() noexcept {
     Outbox granted;
     for (rte_mbuf* mbuf : to_kernel_.span()) {
-        const bool goes = kernel_.takes(static_cast<std::uint8_t>(mbuf->port)) && kernel_budget_.take(state_.now_ns());
+        const bool goes =
+            kernel_.takes(static_cast<std::uint8_t>(mbuf->port)) && kernel_budget_.take(state_.now_ns());
         (goes ? granted : to_free_).push(mbuf);
     }
     const std::uint16_t taken = granted.count == 0 ? std::uint16_t{0} : kernel_.hand_over(granted.span());
@@ -167,7 +170,8 @@ void Worker::rest() noexcept {
         rte_pause();
         return;
     }
-    sleep_ = std::min<std::chrono::nanoseconds>(std::max<std::chrono::nanoseconds>(sleep_, kShortestSleep), longest_sleep_);
+    sleep_ = std::min<std::chrono::nanoseconds>(std::max<std::chrono::nanoseconds>(sleep_, kShortestSleep),
+                                                longest_sleep_);
     const timespec t{0, static_cast<long>(sleep_.count())};
     publication_.offline(index_);
     ::clock_nanosleep(CLOCK_MONOTONIC, 0, &t, nullptr);

@@ -1,8 +1,8 @@
 // A worker: one thread that receives, runs the pipeline and transmits, to completion, burst by burst.
 //
-// Owns queue `index` of every port. No lock and no allocation in the loop; a system call only to sleep when idle, and to wake
-// the kernel path. An idle worker sleeps longer and longer up to `idle_sleep`; it is offline for RCU meanwhile.
-// run() on the worker's thread; stop() and the getters from any.
+// Owns queue `index` of every port. No lock and no allocation in the loop; a system call only to sleep when
+// idle, and to wake the kernel path. An idle worker sleeps longer and longer up to `idle_sleep`; it is
+// offline for RCU meanwhile. run() on the worker's thread; stop() and the getters from any.
 #pragma once
 
 #include <rte_mbuf.h>
