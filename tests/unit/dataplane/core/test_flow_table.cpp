@@ -1,0 +1,129 @@
+#include <doctest/doctest.h>
+
+#include <map>
+#include <random>
+#include <vector>
+
+#include "dataplane/core/flow_table.h"
+#include "dataplane/core/hash.h"
+
+using namespace detour::core;
+
+namespace {
+
+FlowKeyV4 key(std::uint32_t i) {
+    return FlowKeyV4::make(i, static_cast<std::uint16_t>(i * 31), 3);
+}
+std::uint64_t hash(std::uint32_t i) {
+    return mix64(i + 1);
+}
+
+}  // namespace
+
+TEST_CASE("a value's fields don't touch one another") {
+    const FlowValue v = FlowValue::make(0xabcd, FlowState::kEstablished, 0xdeadbeef, 0x123);
+    CHECK(v.with_syn_pending(1).syn_pending());
+    const FlowValue w =
+        v.with_syn_pending(1).with_ack(7).with_tick(0xfff).with_state(FlowState::kClosing).with_backend(1);
+    CHECK(w.ack() == 7);
+    CHECK(w.tick() == 0xfff);
+    CHECK(w.state() == FlowState::kClosing);
+    CHECK(w.backend() == 1);
+    CHECK(w.syn_pending());
+    CHECK(v.ack() == 0xdeadbeef);
+    CHECK(v.backend() == 0xabcd);
+    CHECK_FALSE(v.syn_pending());
+}
+
+TEST_CASE("against a map: what find() gives is what was last written, at low load nothing is lost") {
+    const std::uint64_t seed = std::random_device{}();
+    CAPTURE(seed);
+    std::mt19937_64 random(seed);
+    FlowTableV4 table(8192);
+    std::map<std::uint32_t, FlowValue> model;
+    for (int step = 0; step < 50'000; ++step) {
+        const auto i = static_cast<std::uint32_t>(random() % 1000);
+        auto* entry = table.find(key(i), hash(i));
+        REQUIRE((entry != nullptr) == model.contains(i));
+        const FlowValue v = FlowValue::make(static_cast<std::uint16_t>(random()), FlowState::kEstablished,
+                                            static_cast<std::uint32_t>(random()), 5);
+        switch (random() % 3) {
+            case 0:
+                if (entry != nullptr) {
+                    REQUIRE(entry->value().word() == model[i].word());
+                    REQUIRE(table.peek(key(i), hash(i)).word() == model[i].word());
+                    entry->set_value(v);
+                } else {
+                    REQUIRE_FALSE(table.insert(key(i), hash(i), v, 5));
+                }
+                model[i] = v;
+                break;
+            case 1:
+                if (entry != nullptr) table.erase(*entry);
+                model.erase(i);
+                break;
+            default:
+                break;
+        }
+        REQUIRE(table.used() == model.size());
+    }
+}
+
+TEST_CASE("half full, at least 99.9 % of live flows are held") {
+    constexpr std::uint32_t kFlows = 1U << 18U;
+    FlowTableV4 table(std::size_t{2} * kFlows);
+    CHECK(table.capacity() * sizeof(FlowTableV4::Entry) == 32 * kFlows);  // 4 M flows: 128 MiB
+    for (std::uint32_t i = 0; i < kFlows; ++i) {
+        table.insert(key(i), hash(i), FlowValue::make(1, FlowState::kEstablished, 0, 1), 1);
+    }
+    std::uint32_t held = 0;
+    for (std::uint32_t i = 0; i < kFlows; ++i) held += table.find(key(i), hash(i)) != nullptr ? 1 : 0;
+    MESSAGE("held " << held << " of " << kFlows);
+    CHECK(held >= kFlows - kFlows / 1000);
+}
+
+TEST_CASE("a flood of flows seen once evicts no confirmed flow") {
+    constexpr std::uint32_t kMessengers = 10'000;
+    FlowTableV4 table(1U << 16U);
+    for (std::uint32_t i = 0; i < kMessengers; ++i) {
+        table.insert(key(i), hash(i), FlowValue::make(1, FlowState::kEstablished, 0, 1), 1);
+    }
+    for (std::uint32_t i = kMessengers; i < 2'000'000; ++i) {
+        table.insert(key(i), hash(i), FlowValue::make(2, FlowState::kSeenOnce, 0, 100), 100);
+    }
+    std::uint32_t held = 0;
+    for (std::uint32_t i = 0; i < kMessengers; ++i) held += table.find(key(i), hash(i)) != nullptr ? 1 : 0;
+    CHECK(held == kMessengers);
+    CHECK(table.used() <= table.capacity());
+}
+
+TEST_CASE("expired entries give way first, without counting as an eviction") {
+    FlowTableV4 table(8);
+    const std::size_t capacity = table.capacity();
+    std::uint32_t i = 0;
+    while (table.used() < capacity && i < 1000) {
+        table.insert(key(i), hash(i), FlowValue::make(1, FlowState::kSeenOnce, 0, 0), 0);
+        ++i;
+    }
+    const std::uint16_t later = idle_limit(FlowState::kSeenOnce) + 1;
+    CHECK_FALSE(
+        table.insert(key(5000), hash(5000), FlowValue::make(9, FlowState::kSeenOnce, 0, later), later));
+    REQUIRE(table.find(key(5000), hash(5000)) != nullptr);
+    CHECK(table.used() <= capacity);
+}
+
+TEST_CASE("v6 entries compare the whole address") {
+    FlowTableV6 table(1024);
+    std::array<std::uint8_t, 16> address{};
+    for (std::uint8_t i = 0; i < 16; ++i) {
+        std::array<std::uint8_t, 16> other = address;
+        other[i] = 1;
+        const FlowKeyV6 k = FlowKeyV6::make(other.data(), 1, 2);
+        CHECK(table.find(k, 42) == nullptr);
+        table.insert(k, 42, FlowValue::make(i, FlowState::kEstablished, 0, 0), 0);
+        REQUIRE(table.find(k, 42) != nullptr);
+        if (i >= 4) continue;
+        CHECK(table.find(k, 42)->value().backend() == i);
+    }
+    CHECK(table.find(FlowKeyV6::make(address.data(), 1, 2), 42) == nullptr);
+}
