@@ -32,41 +32,9 @@
 
 #include "dataplane/api/result.h"
 #include "dataplane/api/types.h"
+#include "dataplane/bpf/vip_maps.h"
 
 namespace detour::bpf {
-
-using api::Result;
-
-/// A file descriptor, closed at the end of its life. Move only.
-class Descriptor {
-  public:
-    Descriptor() noexcept = default;
-    explicit Descriptor(int fd) noexcept : fd_(fd) {}
-    Descriptor(Descriptor&& other) noexcept;
-    Descriptor& operator=(Descriptor&& other) noexcept;
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    ~Descriptor();
-    [[nodiscard]] int get() const noexcept { return fd_; }
-
-  private:
-    int fd_ = -1;
-};
-
-/// The two maps that both programs read: (address, port, protocol), and the addresses alone.
-class VipMaps {
-  public:
-    VipMaps(Descriptor vips, Descriptor addresses) noexcept;
-    /// Puts these in, takes nothing out. Error kLimit above kMaxVips, kSystem when the kernel refuses.
-    [[nodiscard]] Result<void> add(std::span<const api::Vip> vips);
-    /// Takes out all but these.
-    [[nodiscard]] Result<void> keep_only(std::span<const api::Vip> vips);
-    [[nodiscard]] Result<std::vector<api::Vip>> read() const;
-
-  private:
-    Descriptor vips_;
-    Descriptor addresses_;
-};
 
 /// The steering program that the driver has attached.
 class Steering {
@@ -90,10 +58,10 @@ class Guard {
   public:
     /// Loads a guard, fills its maps and puts it in place, atomically instead of one left behind by an
     /// earlier process. Error kNotFound: no such interface; kRefused: another's filter holds its place
-    /// (handle and priority in steering.cpp); kLimit; kSystem.
+    /// (its handle and priority: attached.cpp); kLimit; kSystem.
     [[nodiscard]] static Result<Guard> install(const std::string& ifname, std::span<const api::Vip> vips);
     [[nodiscard]] Result<void> set_vips(std::span<const api::Vip> vips);
-    /// Packets dropped since install(), all CPUs.
+    /// Packets dropped since install(), all CPUs. Error kSystem.
     [[nodiscard]] Result<std::uint64_t> dropped() const;
     /// Takes the filter off the interface; the clsact qdisc stays, others may use it. Not an error when it is
     /// gone.
@@ -101,19 +69,20 @@ class Guard {
     [[nodiscard]] VipMaps& maps() noexcept { return maps_; }
 
   private:
-    Guard(int ifindex, VipMaps maps, Descriptor counters) noexcept;
+    Guard(int ifindex, VipMaps maps, Descriptor counters) noexcept
+        : ifindex_(ifindex), maps_(std::move(maps)), counters_(std::move(counters)) {}
     int ifindex_;
     VipMaps maps_;
     Descriptor counters_;
 };
 
-/// Step 1 above. Errors of Guard::install and remove_stale; the steering program is still there after any of
-/// them.
+/// Step 1 above: the guard also gets the VIPs that a steering program or guard left behind knows. Errors of
+/// Guard::install and remove_stale; the steering program is still there after any of them.
 [[nodiscard]] Result<Guard> take_over(const std::string& ifname, std::span<const api::Vip> vips);
 
-/// Detaches a steering program of ours from `ifname`; nothing attached is no error. Ours: it has our name,
-/// and our tag or, when an older version left it, our maps. Error kRefused names any other program.
-/// take_over() calls it.
+/// Detaches a steering program of ours from `ifname`; nothing attached is no error. Ours: it has our name and
+/// our maps (its tag changes with every version). Error kRefused names any other program. take_over() calls
+/// it.
 [[nodiscard]] Result<void> remove_stale(const std::string& ifname);
 
 /// Steering and guard hold exactly these afterwards. A new VIP is known to the guard first, an old one is

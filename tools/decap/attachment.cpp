@@ -129,7 +129,7 @@ struct Attachment::State {
         if (!mine) return tl::unexpected(mine.error());
         auto present = decap::attached(ifindex, place);
         if (!present) return tl::unexpected(present.error());
-        if (*present && !is_ours(**present, place, mine->tag)) {
+        if (*present && !is_ours(**present, place)) {
             return api::fail(api::ErrorCode::kRefused, "attaching to " + ifname,
                              "the program '" + (*present)->name + "' (id " + std::to_string((*present)->id) +
                                  ") is there and is not ours");

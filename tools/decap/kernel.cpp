@@ -169,7 +169,6 @@ Result<AttachedProgram> describe(Descriptor fd) {
         return system_error("reading a BPF program", errno);
     program.id = info.id;
     program.name = info.name;
-    std::memcpy(&program.tag, info.tag, sizeof(program.tag));
     program.map_ids.resize(std::min<std::size_t>(info.nr_map_ids, kMaxProgramMaps));
     program.fd = std::move(fd);
     return program;
@@ -177,10 +176,6 @@ Result<AttachedProgram> describe(Descriptor fd) {
 
 Result<std::optional<AttachedProgram>> attached(int ifindex, Place place) {
     return place == Place::kXdp ? attached_xdp(ifindex) : attached_filter(ifindex, place);
-}
-
-bool is_ours(const AttachedProgram& program, Place place, std::uint64_t tag) {
-    return program.name == program_name(place) && (program.tag == tag || find_map(program, kCountersMap));
 }
 
 bool is_ours(const AttachedProgram& program, Place place) {

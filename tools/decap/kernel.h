@@ -1,7 +1,8 @@
 // Which BPF programs stand on an interface, and whether they are detour-decap's.
 //
-// A program is ours when it has our name, and our tag or (left by an older version) our maps. All calls block
-// on bpf or netlink system calls; no state, any thread.
+// A program is ours when it has our name and our maps. Its tag would not do: it changes with every version,
+// and what an older version left behind after a kill must be replaced too.
+// All calls block on bpf or netlink system calls; no state, any thread.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +42,6 @@ enum class Place : std::uint8_t { kXdp, kIngress, kEgress };
 struct AttachedProgram {
     std::uint32_t id = 0;
     std::string name;
-    std::uint64_t tag = 0;
     std::vector<std::uint32_t> map_ids;
     std::uint32_t xdp_flags = 0;  ///< the mode it is attached in, as a flag for bpf_xdp_attach
     Descriptor fd;
@@ -54,12 +54,9 @@ struct AttachedProgram {
 /// there is none. Error kSystem.
 [[nodiscard]] Result<std::optional<AttachedProgram>> attached(int ifindex, Place place);
 
-/// Name, tag and maps of a program held by its descriptor.
+/// Name and maps of a program held by its descriptor.
 [[nodiscard]] Result<AttachedProgram> describe(Descriptor fd);
 
-/// `tag` is that of the program which would take the place.
-[[nodiscard]] bool is_ours(const AttachedProgram& program, Place place, std::uint64_t tag);
-/// The same for a caller that has no program loaded.
 [[nodiscard]] bool is_ours(const AttachedProgram& program, Place place);
 
 /// The first of the program's maps with this name; nullopt when there is none.
