@@ -1,0 +1,215 @@
+#include "control/health/prober.h"
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <cerrno>
+#include <unordered_set>
+#include <utility>
+
+#include "control/health/http_head.h"
+
+namespace detour::health {
+
+namespace {
+
+namespace asio = boost::asio;
+using asio::awaitable;
+using asio::ip::tcp;
+using boost::system::error_code;
+using std::chrono::steady_clock;
+
+constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
+
+/// One probe under way.
+struct Attempt {
+    Attempt(asio::io_context& io, ProbeRequest asked) : request(std::move(asked)), socket(io), deadline(io) {}
+
+    ProbeRequest request;
+    tcp::socket socket;
+    asio::steady_timer deadline;
+    steady_clock::time_point sent;
+    Cause overdue = Cause::kOk;  ///< what the deadline says, once it has passed
+};
+
+tcp::endpoint endpoint_of(const ProbeRequest& request) {
+    const auto& bytes = request.address.bytes();
+    const std::uint16_t port = request.health->port.value();
+    if (request.address.is_v6()) return {asio::ip::address_v6(bytes), port};
+    return {asio::ip::address_v4({bytes[0], bytes[1], bytes[2], bytes[3]}), port};
+}
+
+Cause cause_of(const error_code& ec) {
+    switch (ec.value()) {
+        case ECONNREFUSED:
+            return Cause::kRefused;
+        case ECONNRESET:
+        case EPIPE:
+            return Cause::kReset;
+        case ENETUNREACH:
+        case EHOSTUNREACH:
+        case ENETDOWN:
+        case EHOSTDOWN:
+            return Cause::kUnreachable;
+        case ETIMEDOUT:
+            return Cause::kTimeout;
+        // All others are this host's own trouble: descriptors, ports, memory, a firewall rule on the way out.
+        default:
+            return Cause::kNotSent;
+    }
+}
+
+void arm_deadline(const std::shared_ptr<Attempt>& attempt) {
+    const auto timeout = attempt->request.health->timeout;
+    attempt->deadline.expires_at(attempt->sent + timeout);
+    attempt->deadline.async_wait([attempt, timeout](const error_code& ec) {
+        if (ec) return;
+        const auto late = steady_clock::now() - attempt->deadline.expiry();
+        attempt->overdue = late > timeout / 2 ? Cause::kNotSent : Cause::kTimeout;
+        // Closed and not cancelled: a step that is done but not yet looked at would start the next one.
+        error_code ignored;
+        attempt->socket.close(ignored);
+    });
+}
+
+/// Opens and connects. The error is empty when the connection stands.
+awaitable<error_code> connect(Attempt& attempt) {
+    const auto endpoint = endpoint_of(attempt.request);
+    error_code ec;
+    attempt.socket.open(endpoint.protocol(), ec);
+    if (!ec) attempt.socket.set_option(asio::socket_base::linger(true, 0), ec);
+    if (!ec) attempt.socket.set_option(tcp::no_delay(true), ec);
+    if (ec) {
+        co_await asio::post(attempt.socket.get_executor(), asio::use_awaitable);  // not inside send()
+        co_return ec;
+    }
+    const auto [connected] = co_await attempt.socket.async_connect(endpoint, kTuple);
+    co_return connected;
+}
+
+awaitable<Outcome> http_exchange(Attempt& attempt) {
+    const auto& health = *attempt.request.health;
+    const std::string request = http_request(health, attempt.request.address);
+    const auto [write_error, written] =
+        co_await asio::async_write(attempt.socket, asio::buffer(request), kTuple);
+    // A server may answer and close before it read all: its answer counts, so a broken pipe is not the end
+    // yet.
+    if (write_error && write_error.value() != EPIPE) co_return Outcome{cause_of(write_error), 0, {}};
+    HttpHead head;
+    std::array<char, 2048> buffer;
+    auto state = HttpHead::State::kMore;
+    while (state == HttpHead::State::kMore) {
+        const auto [ec, size] = co_await attempt.socket.async_read_some(asio::buffer(buffer), kTuple);
+        if (ec == asio::error::eof)
+            co_return Outcome{head.started() ? Cause::kBadResponse : Cause::kReset, 0, {}};
+        if (ec) co_return Outcome{cause_of(ec), 0, {}};
+        state = head.feed({buffer.data(), size});
+    }
+    if (state == HttpHead::State::kBad) co_return Outcome{Cause::kBadResponse, 0, {}};
+    const bool wanted = std::ranges::find(health.status, head.status()) != health.status.end();
+    co_return Outcome{wanted ? Cause::kOk : Cause::kBadStatus, head.status(), {}};
+}
+
+awaitable<Outcome> carry_out(Attempt& attempt) {
+    const error_code ec = co_await connect(attempt);
+    Outcome outcome{ec ? cause_of(ec) : Cause::kOk, 0, {}};
+    if (!ec && attempt.request.health->type == config::ProbeType::kHttp)
+        outcome = co_await http_exchange(attempt);
+    if (outcome.cause == Cause::kOk) outcome.round_trip = steady_clock::now() - attempt.sent;
+    co_return outcome;
+}
+
+}  // namespace
+
+class Prober::Impl : public std::enable_shared_from_this<Impl> {
+  public:
+    Impl(asio::io_context& io, ProberOptions options, Done done)
+        : io_(io), options_(options), done_(std::move(done)) {}
+
+    void send(const ProbeRequest& request) {
+        if (stopped_) return;
+        if (attempts_.size() >= options_.max_in_flight) {
+            asio::post(io_, [self = shared_from_this(), serial = request.serial] {
+                self->report(serial, Outcome{});
+            });
+            return;
+        }
+        auto attempt = std::make_shared<Attempt>(io_, request);
+        attempts_.insert(attempt);
+        asio::co_spawn(
+            io_, [self = shared_from_this(), attempt = std::move(attempt)] { return self->run(attempt); },
+            asio::detached);
+    }
+
+    void stop() {
+        stopped_ = true;
+        done_ = nullptr;
+        for (const auto& attempt : attempts_) finish(*attempt);
+        attempts_.clear();
+    }
+
+    [[nodiscard]] std::size_t in_flight() const { return attempts_.size(); }
+    [[nodiscard]] std::uint64_t shed() const { return shed_; }
+
+  private:
+    awaitable<void> run(std::shared_ptr<Attempt> attempt) {
+        // Counted from here and not from send(): a long queue of the loop is no fault of the backend.
+        attempt->sent = steady_clock::now();
+        arm_deadline(attempt);
+        Outcome outcome = co_await carry_out(*attempt);
+        if (outcome.cause != Cause::kOk && attempt->overdue != Cause::kOk)
+            outcome = {attempt->overdue, 0, {}};
+        finish(*attempt);
+        attempts_.erase(attempt);
+        report(attempt->request.serial, outcome);
+    }
+
+    static void finish(Attempt& attempt) {
+        error_code ignored;
+        attempt.socket.close(ignored);  // with linger 0: a reset
+        attempt.deadline.cancel();
+    }
+
+    void report(std::uint64_t serial, const Outcome& outcome) {
+        if (stopped_) return;
+        if (outcome.cause == Cause::kNotSent) ++shed_;
+        if (done_) done_(serial, outcome);
+    }
+
+    asio::io_context& io_;
+    ProberOptions options_;
+    Done done_;
+    std::unordered_set<std::shared_ptr<Attempt>> attempts_;
+    std::uint64_t shed_ = 0;
+    bool stopped_ = false;
+};
+
+Prober::Prober(asio::io_context& io, ProberOptions options, Done done)
+    : impl_(std::make_shared<Impl>(io, options, std::move(done))) {}
+
+Prober::~Prober() {
+    impl_->stop();
+}
+
+void Prober::send(const ProbeRequest& request) {
+    impl_->send(request);
+}
+void Prober::stop() {
+    impl_->stop();
+}
+std::size_t Prober::in_flight() const {
+    return impl_->in_flight();
+}
+std::uint64_t Prober::shed() const {
+    return impl_->shed();
+}
+
+}  // namespace detour::health

@@ -1,0 +1,119 @@
+#include "control/publish/route_table.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace detour::publish {
+
+namespace {
+
+constexpr std::uint32_t kMinMtu = 1280;
+constexpr std::uint32_t kMaxMtu = 9978;
+
+NextHop unresolved(std::string problem) {
+    NextHop hop;
+    hop.problem = std::move(problem);
+    return hop;
+}
+
+}  // namespace
+
+std::optional<std::string> interface_of_port(const std::string& port) {
+    constexpr std::string_view kKey = "iface=";
+    const auto at = port.find(kKey);
+    if (at != std::string::npos) {
+        const auto start = at + kKey.size();
+        return port.substr(start, port.find(',', start) - start);
+    }
+    // A PCI address ("0000:03:00.0") or another device string names no kernel interface.
+    if (port.find_first_of(":,=") != std::string::npos) return std::nullopt;
+    return port;
+}
+
+RouteTable::RouteTable(const std::vector<std::string>& ports) {
+    for (std::size_t i = 0; i < ports.size(); ++i) {
+        if (auto name = interface_of_port(ports[i])) {
+            ports_.emplace(std::move(*name), api::EgressPort(static_cast<std::uint16_t>(i)));
+        }
+    }
+}
+
+void RouteTable::update(const netlink::Link& link) {
+    if (!link.removed) {
+        links_.insert_or_assign(link.interface, link);
+        return;
+    }
+    links_.erase(link.interface);
+    std::erase_if(neighbours_, [&](const auto& entry) { return entry.first.interface == link.interface; });
+}
+
+bool RouteTable::update(const netlink::Neighbour& neighbour) {
+    const NeighbourKey key{neighbour.interface, neighbour.address};
+    const bool used = in_use_.contains(key);
+    if (neighbour.removed && !used) {
+        neighbours_.erase(key);
+        return false;
+    }
+    auto& known = neighbours_[key];
+    known.state = neighbour.removed ? std::uint16_t{0} : neighbour.state;
+    if (!neighbour.removed && netlink::is_usable(neighbour.state) && neighbour.mac) known.mac = neighbour.mac;
+    return used;
+}
+
+void RouteTable::begin_dump() {
+    links_.clear();
+    std::erase_if(neighbours_, [&](const auto& entry) { return !in_use_.contains(entry.first); });
+    for (auto& [key, known] : neighbours_) known.state = 0;
+}
+
+void RouteTable::set_route(const api::IpAddress& destination, api::Result<netlink::Route> route) {
+    routes_.insert_or_assign(destination, std::move(route));
+}
+
+void RouteTable::keep_routes(const std::set<api::IpAddress>& destinations) {
+    std::erase_if(routes_, [&](const auto& entry) { return !destinations.contains(entry.first); });
+}
+
+NextHop RouteTable::resolve(const api::IpAddress& destination, const netlink::Route& route) {
+    if (!route.unicast) return unresolved("its route is not a unicast route: is it an address of this host?");
+    const auto link = links_.find(route.interface);
+    if (link == links_.end())
+        return unresolved(fmt::format("its route's interface {} is gone", route.interface));
+    const auto port = ports_.find(link->second.name);
+    if (port == ports_.end()) {
+        return unresolved(
+            fmt::format("its route leaves by {}, which is not in dataplane.ports", link->second.name));
+    }
+    if (!link->second.mac) return unresolved(link->second.name + " has no Ethernet address");
+    const NeighbourKey key{route.interface, route.gateway.value_or(destination)};
+    in_use_.insert(key);
+    const auto neighbour = neighbours_.find(key);
+    if (neighbour == neighbours_.end() || !neighbour->second.mac) {
+        return unresolved(fmt::format("no answer from {} on {}", key.address.to_string(), link->second.name));
+    }
+    NextHop hop{port->second, *link->second.mac, *neighbour->second.mac, 0, true, {}};
+    hop.mtu = std::min(std::max(route.mtu != 0 ? route.mtu : link->second.mtu, kMinMtu), kMaxMtu);
+    return hop;
+}
+
+NextHops RouteTable::next_hops() {
+    in_use_.clear();
+    NextHops hops;
+    for (const auto& [destination, route] : routes_) {
+        hops.emplace(destination, route ? resolve(destination, *route) : unresolved(route.error().what));
+    }
+    return hops;
+}
+
+std::vector<RouteTable::NeighbourKey> RouteTable::to_ask(std::size_t limit) const {
+    std::vector<NeighbourKey> ask;
+    for (const auto& key : in_use_) {
+        if (ask.size() == limit) break;
+        const auto known = neighbours_.find(key);
+        if (known == neighbours_.end() || netlink::wants_asking(known->second.state)) ask.push_back(key);
+    }
+    return ask;
+}
+
+}  // namespace detour::publish

@@ -1,0 +1,63 @@
+// What is known of the kernel's links, neighbours and routes, and the next hops that follow from it.
+//
+// Pure: fed with netlink messages, asked for next hops. One thread. A neighbour that was known and then fails
+// or is forgotten keeps its last hardware address (fail static): forwarding to it costs nothing if it is
+// really gone, and a lost ARP answer must not stop traffic. It is asked for again all the same.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "control/publish/netlink_messages.h"
+#include "control/publish/next_hop.h"
+
+namespace detour::publish {
+
+/// "eth1" and "net_af_packet0,iface=eth1" both lead to "eth1"; a PCI address leads nowhere: nullopt.
+[[nodiscard]] std::optional<std::string> interface_of_port(const std::string& port);
+
+class RouteTable {
+  public:
+    struct NeighbourKey {
+        std::uint32_t interface = 0;
+        api::IpAddress address;
+        auto operator<=>(const NeighbourKey&) const = default;
+    };
+
+    /// `ports`: config.dataplane.ports; the place in it is the EgressPort.
+    explicit RouteTable(const std::vector<std::string>& ports);
+
+    void update(const netlink::Link& link);
+    /// True when next hops may have changed.
+    bool update(const netlink::Neighbour& neighbour);
+    /// Forgets links and neighbours before a new dump; known hardware addresses stay.
+    void begin_dump();
+
+    void set_route(const api::IpAddress& destination, api::Result<netlink::Route> route);
+    /// Forgets the routes to all others.
+    void keep_routes(const std::set<api::IpAddress>& destinations);
+
+    [[nodiscard]] NextHops next_hops();
+    /// Neighbours in use that should be asked for now; at most `limit`.
+    [[nodiscard]] std::vector<NeighbourKey> to_ask(std::size_t limit) const;
+
+  private:
+    struct NeighbourState {
+        std::optional<api::Mac> mac;  ///< last known
+        std::uint16_t state = 0;
+    };
+    [[nodiscard]] NextHop resolve(const api::IpAddress& destination, const netlink::Route& route);
+
+    std::map<std::string, api::EgressPort, std::less<>> ports_;
+    std::map<std::uint32_t, netlink::Link> links_;
+    std::map<NeighbourKey, NeighbourState> neighbours_;
+    std::map<api::IpAddress, api::Result<netlink::Route>> routes_;
+    std::set<NeighbourKey> in_use_;  ///< by the last next_hops()
+};
+
+}  // namespace detour::publish

@@ -1,0 +1,201 @@
+// rtnetlink messages: what is well formed is read, what is cut or lies about its length is an error, never a
+// crash.
+#include "control/publish/netlink_messages.h"
+
+#include <doctest/doctest.h>
+#include <linux/if.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+
+#include <cstring>
+#include <random>
+
+using namespace detour;
+using namespace detour::publish::netlink;
+using Bytes = std::vector<std::uint8_t>;
+
+namespace {
+
+template <class T>
+void append(Bytes& bytes, const T& value) {
+    const auto* raw = reinterpret_cast<const std::uint8_t*>(&value);
+    bytes.insert(bytes.end(), raw, raw + sizeof(T));
+    while (bytes.size() % 4 != 0) bytes.push_back(0);
+}
+
+Bytes attribute(int type, const Bytes& payload) {
+    Bytes bytes;
+    nlattr head{};
+    head.nla_type = static_cast<std::uint16_t>(type);
+    head.nla_len = static_cast<std::uint16_t>(sizeof(head) + payload.size());
+    append(bytes, head);
+    bytes.insert(bytes.end(), payload.begin(), payload.end());
+    while (bytes.size() % 4 != 0) bytes.push_back(0);
+    return bytes;
+}
+
+Bytes u32(std::uint32_t value) {
+    Bytes bytes;
+    append(bytes, value);
+    return bytes;
+}
+
+template <class Header>
+Bytes message(int type, const Header& header, const std::vector<Bytes>& attributes,
+              std::uint32_t sequence = 5) {
+    Bytes body;
+    append(body, header);
+    for (const auto& one : attributes) body.insert(body.end(), one.begin(), one.end());
+    nlmsghdr head{};
+    head.nlmsg_type = static_cast<std::uint16_t>(type);
+    head.nlmsg_len = static_cast<std::uint32_t>(sizeof(head) + body.size());
+    head.nlmsg_seq = sequence;
+    Bytes bytes;
+    append(bytes, head);
+    bytes.insert(bytes.end(), body.begin(), body.end());
+    return bytes;
+}
+
+Bytes route_message() {
+    rtmsg header{};
+    header.rtm_family = AF_INET;
+    header.rtm_type = RTN_UNICAST;
+    return message(RTM_NEWROUTE, header,
+                   {attribute(RTA_OIF, u32(3)), attribute(RTA_GATEWAY, {10, 0, 0, 1}),
+                    attribute(RTA_METRICS, attribute(RTAX_MTU, u32(1400)))});
+}
+
+Bytes neighbour_message(int type = RTM_NEWNEIGH) {
+    ndmsg header{};
+    header.ndm_family = AF_INET;
+    header.ndm_ifindex = 3;
+    header.ndm_state = NUD_REACHABLE;
+    return message(type, header,
+                   {attribute(NDA_DST, {10, 0, 0, 1}), attribute(NDA_LLADDR, {2, 0, 0, 0, 0, 7})});
+}
+
+Bytes link_message() {
+    ifinfomsg header{};
+    header.ifi_index = 3;
+    header.ifi_flags = IFF_UP;
+    return message(RTM_NEWLINK, header,
+                   {attribute(IFLA_IFNAME, {'e', 't', 'h', '1', 0}), attribute(IFLA_MTU, u32(1500)),
+                    attribute(IFLA_ADDRESS, {2, 0, 0, 0, 0, 9})});
+}
+
+Bytes all_messages() {
+    Bytes bytes = route_message();
+    for (const auto& next : {neighbour_message(), neighbour_message(RTM_DELNEIGH), link_message()}) {
+        bytes.insert(bytes.end(), next.begin(), next.end());
+    }
+    return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("routes, neighbours and links are read") {
+    const auto messages = parse(all_messages()).value();
+    REQUIRE(messages.size() == 4);
+    const auto& answer = std::get<RouteAnswer>(messages[0]);
+    CHECK(answer.sequence == 5);
+    CHECK(answer.route.unicast);
+    CHECK(answer.route.interface == 3);
+    CHECK(answer.route.mtu == 1400);
+    CHECK(answer.route.gateway == api::IpAddress::v4({10, 0, 0, 1}));
+    const auto& neighbour = std::get<Neighbour>(messages[1]);
+    CHECK(neighbour.interface == 3);
+    CHECK(neighbour.address == api::IpAddress::v4({10, 0, 0, 1}));
+    CHECK(neighbour.mac == api::Mac{{2, 0, 0, 0, 0, 7}});
+    CHECK(neighbour.state == NUD_REACHABLE);
+    CHECK_FALSE(neighbour.removed);
+    CHECK(std::get<Neighbour>(messages[2]).removed);
+    const auto& link = std::get<Link>(messages[3]);
+    CHECK(link.name == "eth1");
+    CHECK(link.mtu == 1500);
+    CHECK(link.up);
+    CHECK(link.mac == api::Mac{{2, 0, 0, 0, 0, 9}});
+}
+
+TEST_CASE("an IPv4 route through an IPv6 gateway is read") {
+    rtmsg header{};
+    header.rtm_family = AF_INET;
+    header.rtm_type = RTN_UNICAST;
+    Bytes via{AF_INET6, 0, 0xfe, 0x80};
+    via.resize(18);
+    via.back() = 1;
+    const auto messages = parse(message(RTM_NEWROUTE, header, {attribute(RTA_VIA, via)})).value();
+    CHECK(std::get<RouteAnswer>(messages.at(0)).route.gateway == api::IpAddress::parse("fe80::1").value());
+}
+
+TEST_CASE("odd but legal messages are passed over") {
+    ndmsg proxy{};
+    proxy.ndm_family = AF_INET;
+    ndmsg bridge{};
+    bridge.ndm_family = AF_BRIDGE;
+    ifinfomsg port{};
+    port.ifi_family = AF_BRIDGE;
+    struct Row {
+        const char* name;
+        Bytes bytes;
+    };
+    const std::vector<Row> rows = {
+        {"nothing", {}},
+        {"less than a header", {1, 2, 3}},
+        {"unknown type", message(999, u32(0), {})},
+        {"neighbour without an address", message(RTM_NEWNEIGH, proxy, {})},
+        {"neighbour with an address of 5 bytes",
+         message(RTM_NEWNEIGH, proxy, {attribute(NDA_DST, {1, 2, 3, 4, 5})})},
+        {"bridge's own neighbour", message(RTM_NEWNEIGH, bridge, {})},
+        {"bridge's own port", message(RTM_NEWLINK, port, {})},
+    };
+    for (const auto& row : rows) {
+        CAPTURE(row.name);
+        const auto messages = parse(row.bytes);
+        REQUIRE(messages);
+        CHECK(messages->empty());
+    }
+    // An unknown hardware address length is no address, and the neighbour is still known.
+    const auto infiniband = parse(message(
+        RTM_NEWNEIGH, proxy, {attribute(NDA_DST, {1, 2, 3, 4}), attribute(NDA_LLADDR, Bytes(20, 1))}));
+    CHECK_FALSE(std::get<Neighbour>(infiniband->at(0)).mac);
+}
+
+TEST_CASE("a length that lies is an error") {
+    Bytes too_long = route_message();
+    too_long[0] = 0xff;
+    Bytes too_short = route_message();
+    too_short[0] = 15;
+    Bytes zero = route_message();
+    zero[0] = 0;
+    Bytes long_attribute = neighbour_message();
+    long_attribute[sizeof(nlmsghdr) + sizeof(ndmsg)] = 0xf0;
+    Bytes empty_attribute = neighbour_message();
+    empty_attribute[sizeof(nlmsghdr) + sizeof(ndmsg)] = 0;
+    rtmsg header{};
+    Bytes cut_header = message(RTM_NEWROUTE, header, {});
+    cut_header.resize(sizeof(nlmsghdr) + 4);
+    cut_header[0] = sizeof(nlmsghdr) + 4;
+    for (const auto& bytes : {too_long, too_short, zero, long_attribute, empty_attribute, cut_header}) {
+        const auto messages = parse(bytes);
+        REQUIRE_FALSE(messages);
+        CHECK(messages.error().code == api::ErrorCode::kInvalidArgument);
+    }
+}
+
+TEST_CASE("no cut and no random damage breaks the reader") {
+    const Bytes whole = all_messages();
+    for (std::size_t size = 0; size <= whole.size(); ++size) {
+        const Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
+        if (const auto messages = parse(cut)) CHECK(messages->size() <= 4);
+    }
+    const unsigned seed = std::random_device{}();
+    CAPTURE(seed);
+    std::mt19937 random(seed);
+    for (int round = 0; round < 50'000; ++round) {
+        Bytes bytes = whole;
+        for (int i = 0; i < 4; ++i) bytes[random() % bytes.size()] = static_cast<std::uint8_t>(random());
+        bytes.resize(random() % (bytes.size() + 1));
+        if (const auto messages = parse(bytes)) CHECK(messages->size() <= bytes.size() / sizeof(nlmsghdr));
+    }
+}

@@ -1,0 +1,149 @@
+// Next hops from links, neighbours and routes, as rows without a kernel.
+#include "control/publish/route_table.h"
+
+#include <doctest/doctest.h>
+#include <linux/neighbour.h>
+
+using namespace detour;
+using publish::NextHop;
+using publish::RouteTable;
+using publish::netlink::Link;
+using publish::netlink::Neighbour;
+using publish::netlink::Route;
+
+namespace {
+
+const api::Mac kPortMac{{2, 0, 0, 0, 0, 9}};
+const api::Mac kRouterMac{{2, 0, 0, 0, 0, 7}};
+const auto kBackend = api::IpAddress::parse("10.1.0.11").value();
+const auto kRouter = api::IpAddress::parse("10.0.0.1").value();
+
+Link link(std::uint32_t index, const char* name, std::optional<api::Mac> mac = kPortMac) {
+    return {index, name, mac, 1500, true, false};
+}
+
+Neighbour neighbour(std::uint16_t state, std::optional<api::Mac> mac = kRouterMac) {
+    return {3, kRouter, mac, state, false};
+}
+
+RouteTable table_with_router() {
+    RouteTable table({"eth0", "net_af_packet0,iface=eth1"});
+    table.update(link(2, "eth9"));
+    table.update(link(3, "eth1"));
+    table.set_route(kBackend, Route{3, kRouter, 0, true});
+    table.update(neighbour(NUD_REACHABLE));
+    return table;
+}
+
+NextHop hop(RouteTable& table) {
+    return table.next_hops().at(kBackend);
+}
+
+}  // namespace
+
+TEST_CASE("a port leads to its interface") {
+    CHECK(publish::interface_of_port("eth1") == "eth1");
+    CHECK(publish::interface_of_port("net_af_xdp0,iface=veth-a,start_queue=0") == "veth-a");
+    CHECK(publish::interface_of_port("net_af_packet0,iface=eth1") == "eth1");
+    CHECK_FALSE(publish::interface_of_port("0000:03:00.0"));
+    CHECK_FALSE(publish::interface_of_port("net_ring0,size=4"));
+}
+
+TEST_CASE("a next hop carries the port's place, both hardware addresses and the smaller MTU") {
+    auto table = table_with_router();
+    CHECK(hop(table) == NextHop{api::EgressPort(1), kPortMac, kRouterMac, 1500, true, ""});
+    table.set_route(kBackend, Route{3, kRouter, 1400, true});
+    CHECK(hop(table).mtu == 1400);
+    table.set_route(kBackend, Route{3, kRouter, 65535, true});
+    CHECK(hop(table).mtu == 9978);
+}
+
+TEST_CASE("a backend on the link is its own neighbour") {
+    auto table = table_with_router();
+    table.set_route(kBackend, Route{3, std::nullopt, 0, true});
+    CHECK_FALSE(hop(table).resolved);
+    REQUIRE(table.to_ask(10).size() == 1);
+    CHECK(table.to_ask(10)[0].address == kBackend);
+    table.update(Neighbour{3, kBackend, api::Mac{{2, 0, 0, 0, 0, 1}}, NUD_STALE, false});
+    CHECK(hop(table).destination == api::Mac{{2, 0, 0, 0, 0, 1}});
+}
+
+TEST_CASE("what can't be resolved says why") {
+    struct Row {
+        Route route;
+        const char* problem;
+    };
+    auto table = table_with_router();
+    table.update(link(4, "eth0", std::nullopt));
+    const std::vector<Row> rows = {
+        {{3, kRouter, 0, false}, "not a unicast route"},
+        {{9, kRouter, 0, true}, "interface 9 is gone"},
+        {{2, kRouter, 0, true}, "leaves by eth9, which is not in dataplane.ports"},
+        {{4, kRouter, 0, true}, "eth0 has no Ethernet address"},
+        {{3, api::IpAddress::parse("10.0.0.99").value(), 0, true}, "no answer from 10.0.0.99 on eth1"},
+    };
+    for (const auto& row : rows) {
+        CAPTURE(row.problem);
+        table.set_route(kBackend, row.route);
+        CHECK_FALSE(hop(table).resolved);
+        CHECK(hop(table).problem.find(row.problem) != std::string::npos);
+    }
+    table.set_route(kBackend, api::fail(api::ErrorCode::kNotFound, "", "no route to 10.1.0.11"));
+    CHECK(hop(table).problem == "no route to 10.1.0.11");
+}
+
+TEST_CASE("a neighbour that fails or is forgotten keeps its address and is asked for") {
+    auto table = table_with_router();
+    CHECK(hop(table).resolved);
+    CHECK(table.to_ask(10).empty());
+    for (const auto state : std::initializer_list<std::uint16_t>{NUD_FAILED, NUD_NONE, NUD_STALE}) {
+        CHECK(table.update(neighbour(state, std::nullopt)));
+        CHECK(hop(table).destination == kRouterMac);
+        CHECK(table.to_ask(10).size() == 1);
+        CHECK(table.to_ask(0).empty());
+    }
+    for (const auto state :
+         std::initializer_list<std::uint16_t>{NUD_INCOMPLETE, NUD_DELAY, NUD_PROBE, NUD_PERMANENT}) {
+        table.update(neighbour(state, std::nullopt));
+        CHECK(hop(table).destination == kRouterMac);
+        CHECK(table.to_ask(10).empty());
+    }
+    auto removed = neighbour(NUD_REACHABLE);
+    removed.removed = true;
+    CHECK(table.update(removed));
+    CHECK(hop(table).destination == kRouterMac);
+    CHECK(table.to_ask(10).size() == 1);
+    const api::Mac other{{2, 0, 0, 0, 0, 8}};
+    CHECK(table.update(neighbour(NUD_REACHABLE, other)));
+    CHECK(hop(table).destination == other);
+}
+
+TEST_CASE("neighbours that nobody uses are of no interest") {
+    auto table = table_with_router();
+    (void)table.next_hops();
+    CHECK_FALSE(
+        table.update(Neighbour{3, api::IpAddress::parse("10.0.0.77").value(), kRouterMac, NUD_STALE, false}));
+    CHECK(table.to_ask(10).empty());
+}
+
+TEST_CASE("a removed interface takes its neighbours along") {
+    auto table = table_with_router();
+    CHECK(hop(table).resolved);
+    auto gone = link(3, "eth1");
+    gone.removed = true;
+    table.update(gone);
+    CHECK_FALSE(hop(table).resolved);
+    table.update(link(3, "eth1"));
+    CHECK_FALSE(hop(table).resolved);
+}
+
+TEST_CASE("a new dump forgets what is gone and keeps known addresses in use") {
+    auto table = table_with_router();
+    (void)table.next_hops();
+    table.begin_dump();
+    CHECK_FALSE(hop(table).resolved);
+    table.update(link(3, "eth1"));
+    CHECK(hop(table).destination == kRouterMac);
+    table.keep_routes({});
+    CHECK(table.next_hops().empty());
+}
