@@ -9,10 +9,12 @@
 //   generations
 //     only grow, also beyond those of a fast path that was adopted.
 //   - adopt() of a fast path that runs on the same configuration changes nothing.
-//   - No action is asked of the fast path while none is connected; the next adopt() catches up.
+//   - Nothing is asked of the fast path while none is connected; the next adopt() catches up.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -83,13 +85,12 @@ class Engine {
         std::vector<std::string> sites;     ///< names of the sites concerned
         std::vector<std::string> warnings;  ///< rails that were overridden
     };
-    /// Errors: kNotFound and kInvalidArgument for the target, kRefused by a rail (says which and what
+    /// Errors: kNotFound and kInvalidArgument for the request, kRefused by a rail (says which and what
     /// overrides it), kUnavailable while another intent is under way. A second drain of the same target
     /// replaces the first.
     [[nodiscard]] api::Result<Prepared> prepare_drain(const failover::DrainRequest& request, Now now);
     /// Also releases a held (recovering) site. Error kNotFound when the target is neither drained nor held.
-    [[nodiscard]] api::Result<Prepared> prepare_undrain(const std::string& target, const std::string& by,
-                                                        Now now);
+    [[nodiscard]] api::Result<Prepared> prepare_undrain(const std::string& target, const std::string& by);
     [[nodiscard]] Actions commit(Now now);
     void abort();
 
@@ -97,7 +98,7 @@ class Engine {
     [[nodiscard]] const config::Config& config() const;
 
   private:
-    struct Impl;
+    class Impl;
     std::unique_ptr<Impl> impl_;
 };
 

@@ -17,6 +17,7 @@ enum class EventKind : std::uint8_t {
     kVerdict,      ///< a site's verdict changed
     kPoolVerdict,  ///< a pool's verdict in one site changed
     kSwitch,       ///< admit of a site or of a pool in a site was set by a verdict or an operator
+    kSwitchDone,   ///< every worker of the fast path passed the switches (reported by the shell)
     kStrand,       ///< keep was taken away: established flows are let go
     kDrain,
     kUndrain,

@@ -1,9 +1,9 @@
-// What the control process keeps on disk, as text, and the file writer.
+// What the control process keeps on disk, as text.
 //
 // Two files, so that the slow and the careful do not wait for each other: `intents` (drains; written and
 // fsynced before an operator gets an answer) and `state` (ids, generation, phases; written when convenient,
-// since the fast path holds the same). Each is replaced as a whole and ends with a checksum. encode and
-// decode are pure.
+// since the fast path holds the same). Each is replaced as a whole (app/durable_file.h) and ends with a
+// checksum. Pure functions, any thread.
 #pragma once
 
 #include <map>
@@ -35,11 +35,5 @@ struct StoredIntents {
 /// Error kInvalidArgument with the line, or when the checksum does not match.
 [[nodiscard]] api::Result<StoredState> decode_state(std::string_view text);
 [[nodiscard]] api::Result<StoredIntents> decode_intents(std::string_view text);
-
-/// Writes `path`.tmp, fsyncs it, renames it over `path`, fsyncs the folder. Blocks: call it off the loop.
-/// Error kSystem with the call that failed and why; `path` is then as it was.
-[[nodiscard]] api::Result<void> write_durably(const std::string& path, std::string_view content);
-/// The whole file. Error kNotFound when there is none, kSystem otherwise.
-[[nodiscard]] api::Result<std::string> read_file(const std::string& path);
 
 }  // namespace detour::app

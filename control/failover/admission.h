@@ -5,30 +5,35 @@
 // answers with `admit`, `admit_mid` and `keep` (DESIGN, Switching):
 //   dark      admit 0 at once; keep stays until nothing was heard for `strand_after`; admit_mid as before
 //   until then drained   admit 0, keep stays, admit_mid as it was when the drain began ramping   admit grows
-//   from 1 % to all over `ramp`, a function of a shared start; admit_mid 0 until done held      answers again
+//   from 1 % to all over `ramp`, a function of its start; admit_mid 0 until done held      answers again
 //   after too long in the dark: admit 0 until undrained, or until nothing else can take it
 // Pure, not thread safe.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "control/health/now.h"
 #include "dataplane/api/plan.h"
 
 namespace detour::failover {
 
+using health::milliseconds;
 using health::Monotonic;
 using health::Now;
 using health::WallTime;
-using std::chrono::milliseconds;
 
 enum class Phase : std::uint8_t { kLive, kRamping, kDark, kHeld };
+/// "live", "ramping", "dark", "held".
+[[nodiscard]] std::string_view to_string(Phase phase) noexcept;
+
+enum class DrainEnd : std::uint8_t { kOperator, kExpired };
 
 struct AdmissionRules {
     milliseconds ramp{300'000};
-    milliseconds strand_after{2'000};
-    milliseconds auto_return_within{600'000};
+    std::optional<milliseconds> strand_after{2'000};          ///< absent: never
+    std::optional<milliseconds> auto_return_within{600'000};  ///< absent: always comes back by itself
 };
 
 /// The value of a switch, without ids.
@@ -43,11 +48,11 @@ struct Gate {
 struct AdmissionRecord {
     Phase phase = Phase::kLive;
     bool stranded = false;
-    bool hold_on_return = false;             ///< was dark under a drain: may not come back by itself
-    bool bad_answers = false;                ///< dark for answering badly (counts against max_dark_sites)
-    WallTime dark_since;                     ///< kDark, kHeld
-    WallTime ramp_start;                     ///< kRamping
-    api::Admit mid_before = api::kAdmitAll;  ///< admit_mid when it went dark or was drained
+    bool hold_on_return = false;  ///< was dark under a drain, or held before: may not come back by itself
+    bool bad_answers = false;     ///< dark for answering badly (counts against max_dark_sites)
+    WallTime dark_since;          ///< kDark, kHeld
+    WallTime ramp_start;          ///< kRamping
+    api::Admit mid_before = api::kAdmitAll;  ///< kDark: admit_mid when it went dark
     bool operator==(const AdmissionRecord&) const = default;
 };
 
@@ -58,46 +63,56 @@ inline constexpr api::Admit kLastResort{1};
 
 /// admit at `now` of a ramp that began at `start`.
 [[nodiscard]] api::Admit ramp_admit(WallTime start, milliseconds ramp, WallTime now) noexcept;
+/// Time between two updates of a ramp, 250 ms … 1 s.
+[[nodiscard]] milliseconds ramp_step(milliseconds ramp) noexcept;
 
 class Admission {
   public:
     /// Takes over what the fast path does now. `stored` is what was kept on disk for it, if anything.
-    void adopt(const Gate& in_force, const std::optional<AdmissionRecord>& stored, bool drained,
+    void adopt(const Gate& in_force, const std::optional<AdmissionRecord>& stored,
                const AdmissionRules& rules, Now now);
-    void restore(const AdmissionRecord& record) noexcept { record_ = record; }
-    [[nodiscard]] const AdmissionRecord& record() const noexcept { return record_; }
-    [[nodiscard]] Phase phase() const noexcept { return record_.phase; }
-    [[nodiscard]] bool drained() const noexcept { return drained_; }
+    /// From disk, when no fast path knows better.
+    void restore(const AdmissionRecord& record, const AdmissionRules& rules, Now now);
 
     /// Nothing answers (`bad_answers`: something does, but wrongly). No effect when dark already.
     void darken(Now now, bool bad_answers);
-    /// It was a mistake of ours (everything looked dark): as before darken().
+    /// darken() was a mistake of ours (everything looked dark): as it was before.
     void relight() noexcept;
     /// It answers again. Ramps, or holds when it was dark for too long or under a drain.
     void lighten(Now now, const AdmissionRules& rules);
-    /// A held one may come back (undrain, or nothing else can take the traffic).
+    /// A held one may come back (undrain, or nothing else can take the traffic). No effect in other phases.
     void release(Now now, const AdmissionRules& rules);
-    void drain();
-    /// Drain over. Ramps back, or stays dark or held; false when it stays.
-    bool undrain(Now now, const AdmissionRules& rules);
-    /// A probe was answered, or a pinned flow's ACK advanced: the strand clock starts again, keep returns.
+    void drain() noexcept;
+    /// The drain is over: ramps back when it is live; stays as it is when dark or held. One that only expired
+    /// never lets a dark one come back by itself.
+    void undrain(Now now, const AdmissionRules& rules, DrainEnd end);
+    /// A probe was answered, or a pinned flow's ACK advanced: the strand clock starts again.
     void sign_of_life(Now now) noexcept;
-    /// Ends ramps and strands what has been silent for long enough. True when something changed.
-    bool tick(Now now, const AdmissionRules& rules);
-
-    /// What the switch should say now.
-    [[nodiscard]] Gate gate(const AdmissionRules& rules, WallTime now) const noexcept;
+    /// Moves ramps on, ends them, and strands what has been silent for long enough.
+    void tick(Now now, const AdmissionRules& rules);
     /// When tick() has to be called again; kNever when nothing runs.
     [[nodiscard]] Monotonic next(const AdmissionRules& rules, Now now) const noexcept;
-    /// Monotonic time of darken(), for "how long ago" within one run.
-    [[nodiscard]] Monotonic dark_at() const noexcept { return dark_at_; }
+
+    /// What the switch should say; changes only by the calls above.
+    [[nodiscard]] Gate gate() const noexcept;
+    [[nodiscard]] const AdmissionRecord& record() const noexcept { return record_; }
+    [[nodiscard]] Phase phase() const noexcept { return record_.phase; }
+    [[nodiscard]] bool drained() const noexcept { return drained_; }
+    /// Of darken() in this run; absent when dark was adopted or restored.
+    [[nodiscard]] std::optional<Monotonic> dark_at() const noexcept { return dark_at_; }
 
   private:
+    void start_ramp(Now now, const AdmissionRules& rules);
+    [[nodiscard]] api::Admit mid() const noexcept;
+
     AdmissionRecord record_;
+    std::optional<AdmissionRecord> before_;  ///< what relight() goes back to
     bool drained_ = false;
     api::Admit mid_drained_ = api::kAdmitAll;
-    Monotonic dark_at_;
+    api::Admit reached_ = api::kAdmitAll;  ///< of the ramp; never goes back
+    Monotonic next_step_;
     Monotonic quiet_since_;
+    std::optional<Monotonic> dark_at_;
 };
 
 }  // namespace detour::failover

@@ -1,4 +1,4 @@
-// plan(): the configuration made into what the fast path takes. A pure function, any thread.
+// The configuration made into what the fast path takes. Pure functions, any thread.
 //
 // Health is not an input: up, down, dark and drained are switches outside the plan (DESIGN, Switching), so
 // that a plan changes only when the configuration or the routes do.
@@ -36,7 +36,13 @@ using SiteSequences = std::map<api::SiteId, api::Sequence>;
                                                          api::Generation generation,
                                                          const SiteSequences& sequences);
 
-/// Equal but for the generation and the sites' verdict numbers.
+/// Sorts every part by id, as make_plan() does. Next hops keep their numbers.
+void normalize(api::ForwardingPlan& plan);
+
+/// Equal but for the generation and the sites' verdict numbers. Both normalized.
 [[nodiscard]] bool same_content(const api::ForwardingPlan& a, const api::ForwardingPlan& b);
+
+/// The next hops that a plan was made from, the resolved ones.
+[[nodiscard]] NextHops next_hops_of(const api::ForwardingPlan& plan);
 
 }  // namespace detour::plan

@@ -1,0 +1,364 @@
+#include "control/app/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "control/app/engine_impl.h"
+
+namespace detour::app {
+
+using failover::Phase;
+using health::Monotonic;
+using health::State;
+
+Engine::Engine(config::Config config, StoredState state, StoredIntents intents, Now now)
+    : impl_(std::make_unique<Impl>(std::move(config), std::move(state), std::move(intents), now)) {}
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+Engine::~Engine() = default;
+
+Actions Engine::start(Now now) {
+    return impl_->start(now);
+}
+Actions Engine::adopt(const FastPathState& state, Now now) {
+    return impl_->adopt(state, now);
+}
+Actions Engine::on_disconnected(Now now) {
+    return impl_->on_disconnected(now);
+}
+Actions Engine::on_plan_applied(api::Generation generation, Now now) {
+    return impl_->on_plan_applied(generation, now);
+}
+Actions Engine::on_plan_refused(api::Generation generation, const api::Error& error, Now now) {
+    return impl_->on_plan_refused(generation, error, now);
+}
+Actions Engine::on_probe(std::uint64_t serial, const health::Outcome& outcome, Now now) {
+    return impl_->on_probe(serial, outcome, now);
+}
+Actions Engine::on_signals(const Signals& signals, Now now) {
+    return impl_->on_signals(signals, now);
+}
+Actions Engine::on_next_hops(const plan::NextHops& next_hops, Now now) {
+    return impl_->on_next_hops(next_hops, now);
+}
+Actions Engine::on_tick(Now now) {
+    return impl_->on_tick(now);
+}
+api::Result<Actions> Engine::reload(config::Config config, Now now) {
+    return impl_->reload(std::move(config), now);
+}
+api::Result<Engine::Prepared> Engine::prepare_drain(const failover::DrainRequest& request, Now now) {
+    return impl_->prepare_drain(request, now);
+}
+api::Result<Engine::Prepared> Engine::prepare_undrain(const std::string& target, const std::string& by) {
+    return impl_->prepare_undrain(target, by);
+}
+Actions Engine::commit(Now now) {
+    return impl_->commit(now);
+}
+void Engine::abort() {
+    impl_->abort();
+}
+Snapshot Engine::snapshot(Now now) const {
+    return impl_->snapshot(now);
+}
+const config::Config& Engine::config() const {
+    return impl_->config();
+}
+
+Engine::Impl::Impl(config::Config config, StoredState state, StoredIntents intents, Now now)
+    : config_(std::move(config)),
+      ids_(std::move(state.ids)),
+      generation_(state.generation),
+      drains_(std::move(intents.drains)) {
+    begin(now);
+    const api::Generation next{generation_.value() + 1};
+    if (!ids_.assign(config_, next, api::Generation{0})) {
+        // Every id is taken by something long gone. Nothing runs on them here yet: a fast path that does is
+        // adopted.
+        ids_ = {};
+        if (!ids_.assign(config_, next, api::Generation{0})) ids_ = {};
+    }
+    rebuild();
+    for (SiteState& site : fleet_.sites) {
+        site.since = now.wall;
+        const auto saved = state.sites.find(site.key);
+        if (saved == state.sites.end()) continue;
+        site.admission.restore(saved->second, rules(site), now);
+        site.saved = saved->second;
+        site.reported = saved->second.phase;
+        site.reported_stranded = saved->second.stranded;
+    }
+    state_dirty_ = true;
+}
+
+Actions Engine::Impl::start(Now now) {
+    begin(now);
+    started_ = true;
+    schedule_all();
+    return finish();
+}
+
+void Engine::Impl::begin(Now now) {
+    now_ = now;
+    // events may wait in out_ since the constructor or prepare_*; nothing else does.
+}
+
+Event& Engine::Impl::event(EventKind kind, const std::string& reason) {
+    Event value;
+    value.at = now_;
+    value.kind = kind;
+    value.reason = reason;
+    out_.events.push_back(std::move(value));
+    return out_.events.back();
+}
+
+Event& Engine::Impl::event(EventKind kind, const SiteState& site, const std::string& reason) {
+    Event& value = event(kind, reason);
+    value.site = site.name;
+    return value;
+}
+
+Event& Engine::Impl::event(EventKind kind, const Target& target, const std::string& reason) {
+    Event& value = event(kind, fleet_.sites[target.site], reason);
+    value.pool = fleet_.pools[target.pool].name;
+    value.backend = target.address.to_string();
+    return value;
+}
+
+Actions Engine::Impl::finish() {
+    settle();
+    out_.sites = board_.take_sites();
+    out_.backends = board_.take_backends();
+    publish();
+    if (started_) send_due();
+    save_if_changed();
+    out_.next_wakeup = next_wakeup();
+    return std::exchange(out_, {});
+}
+
+void Engine::Impl::rebuild() {
+    const Fleet old = std::exchange(fleet_, {});
+    fleet_ = make_fleet(config_, ids_, old);
+    for (auto it = in_flight_.begin(); it != in_flight_.end();) {
+        it->second.target = fleet_.carried[it->second.target];
+        it = it->second.target == kGone ? in_flight_.erase(it) : std::next(it);
+    }
+    busy_parts_.clear();
+    dirty_parts_.clear();
+    dirty_pools_.clear();
+    for (Index i = 0; i < fleet_.parts.size(); ++i) {
+        if (fleet_.parts[i].admission.phase() != Phase::kLive) busy_parts_.insert(i);
+    }
+    strands_.clear();
+    for (Index i = 0; i < fleet_.targets.size(); ++i) {
+        const Target& target = fleet_.targets[i];
+        if (target.state.state() == State::kDown && !target.stranded) {
+            strands_.set(i, now_.monotonic + config_.failover.strand_after);
+        }
+    }
+    apply_drains(failover::DrainEnd::kOperator);
+    if (started_) schedule_all();
+    plan_wanted_ = true;
+    state_dirty_ = true;
+}
+
+Actions Engine::Impl::adopt(const FastPathState& state, Now now) {
+    begin(now);
+    scanned_ = acknowledged_ = api::Generation{0};
+    instance_ = state.instance;
+    generation_ = std::max(generation_, state.generation);
+    plan::Ids ids = ids_;
+    if (state.plan) ids.adopt(*state.plan);
+    const auto assigned = ids.assign(config_, api::Generation{generation_.value() + 1}, api::Generation{0});
+    if (!assigned) {
+        board_.disconnect();
+        event(EventKind::kAlarm, "the fast path is left as it is: " + assigned.error().to_string());
+        return finish();
+    }
+    ids_ = std::move(ids);
+    rebuild();
+    board_.adopt(state.sites, state.backends);
+    if (!adopted_ && state.plan) adopt_phases(state);
+    adopted_ = true;
+    published_ = state.plan;
+    refused_.reset();
+    applied_ = state.generation;
+    if (published_) {
+        plan::normalize(*published_);
+        if (!hops_) adopted_hops_ = plan::next_hops_of(*published_);
+    }
+    for (SiteState& site : fleet_.sites) {
+        site.acks_known = false;
+        mark(site);
+    }
+    event(EventKind::kAdopted, "generation " + std::to_string(state.generation.value()));
+    return finish();
+}
+
+/// A restart is no event: what the fast path does now is what this process starts from.
+void Engine::Impl::adopt_phases(const FastPathState& state) {
+    for (SiteState& site : fleet_.sites) {
+        if (site.touched) continue;
+        site.admission.adopt(board_.in_force(site.id, std::nullopt), site.admission.record(), rules(site),
+                             now_);
+        site.reported = site.admission.phase();
+        site.reported_stranded = site.admission.record().stranded;
+    }
+    for (Index i = 0; i < fleet_.parts.size(); ++i) {
+        Part& part = fleet_.parts[i];
+        failover::Gate gate = board_.in_force(fleet_.sites[part.site].id, fleet_.pools[part.pool].id);
+        // A pool's own `keep` is not a state: it follows from the site's phase and from `rehash`.
+        gate.keep = true;
+        part.admission.adopt(gate, std::nullopt, part_rules(), now_);
+        if (part.admission.phase() != Phase::kLive) busy_parts_.insert(i);
+    }
+    for (const api::BackendSwitch& value : state.backends) {
+        for (Target& target : fleet_.targets) {
+            if (target.id != value.backend || target.state.state() != State::kUnknown) continue;
+            if (!value.up && !target.drained) target.state.set(State::kDown);
+            target.stranded = !value.keep;
+        }
+    }
+    for (Target& target : fleet_.targets) target.fresh = false;
+    for (Part& part : fleet_.parts) count(fleet_, part);
+}
+
+Actions Engine::Impl::on_disconnected(Now now) {
+    begin(now);
+    if (board_.connected()) event(EventKind::kFastPathLost, "the control channel is closed");
+    board_.disconnect();
+    return finish();
+}
+
+Actions Engine::Impl::on_plan_applied(api::Generation generation, Now now) {
+    begin(now);
+    applied_ = std::max(applied_, generation);
+    event(EventKind::kPlanApplied, "generation " + std::to_string(generation.value()));
+    return finish();
+}
+
+Actions Engine::Impl::on_plan_refused(api::Generation generation, const api::Error& error, Now now) {
+    begin(now);
+    if (published_ && published_->generation == generation)
+        refused_ = std::exchange(published_, std::nullopt);
+    event(EventKind::kPlanRefused,
+          "generation " + std::to_string(generation.value()) + ": " + error.to_string());
+    return finish();
+}
+
+Actions Engine::Impl::on_signals(const Signals& signals, Now now) {
+    begin(now);
+    signals_at_ = now.monotonic;
+    acknowledged_ = signals.acknowledged;
+    scanned_ = signals.scanned;
+    std::map<api::SiteId, std::uint64_t> acks;
+    for (const SiteSignal& signal : signals.sites) acks[signal.site] = signal.ack_advanced;
+    for (SiteState& site : fleet_.sites) {
+        const auto found = acks.find(site.id);
+        const std::uint64_t count = found == acks.end() ? 0 : found->second;
+        // The first reading only says where the counter stands.
+        if (site.acks_known && count > site.acks) site.admission.sign_of_life(now);
+        site.acks = count;
+        site.acks_known = true;
+    }
+    return finish();
+}
+
+Actions Engine::Impl::on_next_hops(const plan::NextHops& next_hops, Now now) {
+    begin(now);
+    const plan::NextHops& before = hops_ ? *hops_ : adopted_hops_;
+    plan::NextHops after = next_hops;
+    for (auto& [address, hop] : after) {
+        const auto known = before.find(address);
+        if (hop.resolved || known == before.end() || !known->second.resolved) continue;
+        // An old neighbour address may still be right; none at all never is.
+        if (known->second.port == hop.port) hop = known->second;
+    }
+    if (!hops_ || *hops_ != after) plan_wanted_ = true;
+    hops_ = std::move(after);
+    return finish();
+}
+
+api::Result<Actions> Engine::Impl::reload(config::Config config, Now now) {
+    begin(now);
+    plan::Ids ids = ids_;
+    const auto assigned = ids.assign(config, api::Generation{generation_.value() + 1}, scanned_);
+    if (!assigned) return tl::unexpected(assigned.error());
+    rename_pools_in_drains(config, ids);
+    config_ = std::move(config);
+    ids_ = std::move(ids);
+    rebuild();
+    for (SiteState& site : fleet_.sites) mark(site);
+    event(EventKind::kReload, std::to_string(config_.sites.size()) + " sites, " +
+                                  std::to_string(config_.pools.size()) + " pools, " +
+                                  std::to_string(fleet_.targets.size()) + " backends");
+    return finish();
+}
+
+Actions Engine::Impl::on_tick(Now now) {
+    begin(now);
+    expire_drains();
+    tick_admissions();
+    for (SiteState& site : fleet_.sites) {
+        if (site.burst) check_burst(site);
+    }
+    tick_strands();
+    forget_lost();
+    return finish();
+}
+
+void Engine::Impl::publish() {
+    if (!plan_wanted_ || !board_.connected() || !hops_) return;
+    plan_wanted_ = false;
+    plan::SiteSequences sequences;
+    for (const SiteState& site : fleet_.sites) sequences[site.id] = board_.sequence(site.id);
+    const api::Generation next{generation_.value() + 1};
+    auto plan = plan::make_plan(config_, ids_, *hops_, next, sequences);
+    if (!plan) {
+        event(EventKind::kAlarm, "no plan: " + plan.error().to_string());
+        return;
+    }
+    if (published_ && plan::same_content(*published_, *plan)) return;
+    if (refused_ && plan::same_content(*refused_, *plan)) return;
+    generation_ = next;
+    state_dirty_ = true;
+    published_ = *plan;
+    event(EventKind::kPlan, "generation " + std::to_string(next.value()));
+    out_.plan = std::move(*plan);
+}
+
+void Engine::Impl::save_if_changed() {
+    for (const SiteState& site : fleet_.sites) state_dirty_ |= site.saved != site.admission.record();
+    if (!state_dirty_) return;
+    state_dirty_ = false;
+    StoredState state;
+    state.generation = generation_;
+    state.ids = ids_;
+    for (SiteState& site : fleet_.sites) {
+        site.saved = site.admission.record();
+        state.sites[site.key] = site.saved;
+    }
+    out_.state = encode(state);
+}
+
+Monotonic Engine::Impl::next_wakeup() const {
+    Monotonic next = std::min(started_ ? due_.next() : health::kNever, strands_.next());
+    for (const SiteState& site : fleet_.sites) {
+        next = std::min(next, site.admission.next(rules(site), now_));
+        if (site.burst) next = std::min(next, site.burst_end);
+    }
+    for (const Index index : busy_parts_) {
+        next = std::min(next, fleet_.parts[index].admission.next(part_rules(), now_));
+    }
+    for (const failover::Drain& drain : drains_) {
+        // One that is over but waits for the probes' word is looked at again each second.
+        const health::nanoseconds left = drain.until - now_.wall;
+        const health::nanoseconds wait =
+            left.count() > 0 ? left : health::nanoseconds(std::chrono::seconds{1});
+        next = std::min(next, now_.monotonic + wait);
+    }
+    return next;
+}
+
+}  // namespace detour::app

@@ -1,0 +1,161 @@
+// The engine's inside. Each public call: begin(), change state, finish(), which settles what follows and
+// collects the actions. Private to control/app/engine*.cpp:
+//   engine.cpp          inputs, adoption, plan, collecting actions
+//   engine_probes.cpp   what to probe when, results, bursts
+//   engine_verdicts.cpp sites and pools going dark and coming back, rails, fail static
+//   engine_intents.cpp  drains
+//   engine_snapshot.cpp what the API shows
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "control/app/engine.h"
+#include "control/app/fleet.h"
+#include "control/app/switchboard.h"
+#include "control/health/due_queue.h"
+
+namespace detour::app {
+
+class Engine::Impl {
+  public:
+    Impl(config::Config config, StoredState state, StoredIntents intents, Now now);
+
+    Actions start(Now now);
+    Actions adopt(const FastPathState& state, Now now);
+    Actions on_disconnected(Now now);
+    Actions on_plan_applied(api::Generation generation, Now now);
+    Actions on_plan_refused(api::Generation generation, const api::Error& error, Now now);
+    Actions on_probe(std::uint64_t serial, const health::Outcome& outcome, Now now);
+    Actions on_signals(const Signals& signals, Now now);
+    Actions on_next_hops(const plan::NextHops& next_hops, Now now);
+    Actions on_tick(Now now);
+    api::Result<Actions> reload(config::Config config, Now now);
+    api::Result<Prepared> prepare_drain(const failover::DrainRequest& request, Now now);
+    api::Result<Prepared> prepare_undrain(const std::string& target, const std::string& by);
+    Actions commit(Now now);
+    void abort() { pending_.reset(); }
+    [[nodiscard]] Snapshot snapshot(Now now) const;
+    [[nodiscard]] const config::Config& config() const { return config_; }
+
+  private:
+    // engine.cpp
+    void begin(Now now);
+    Actions finish();
+    void rebuild();
+    void adopt_phases(const FastPathState& state);
+    void publish();
+    void save_if_changed();
+    [[nodiscard]] health::Monotonic next_wakeup() const;
+    Event& event(EventKind kind, const std::string& reason);
+    Event& event(EventKind kind, const SiteState& site, const std::string& reason);
+    Event& event(EventKind kind, const Target& target, const std::string& reason);
+
+    // engine_probes.cpp
+    void schedule_all();
+    void send_due();
+    void send(Index index, health::Monotonic due);
+    void forget_lost();
+    [[nodiscard]] bool fast(const Target& target) const;
+    void back_to_grid(Index index);
+    void record(Target& target, const health::Outcome& outcome, health::Monotonic sent);
+    void on_changed(Index index, health::State before);
+    void start_burst(SiteState& site, const std::string& reason);
+    void check_burst(SiteState& site);
+    void end_burst(SiteState& site);
+
+    // engine_verdicts.cpp
+    [[nodiscard]] failover::AdmissionRules rules(const SiteState& site) const;
+    [[nodiscard]] failover::AdmissionRules part_rules() const;
+    void judge(SiteState& site);
+    void darken(SiteState& site, bool bad_answers);
+    [[nodiscard]] std::string rail_against(const SiteState& site) const;
+    [[nodiscard]] bool all_look_dark() const;
+    [[nodiscard]] health::nanoseconds static_window() const;
+    void enter_static();
+    void leave_static();
+    void tick_admissions();
+    void tick_strands();
+    void settle();
+    void judge_part(Index index);
+    void release_held();
+    void check_pool(PoolState& pool);
+    void mark(SiteState& site);
+    void mark_part(Index index);
+    void update_verdict(SiteState& site);
+    [[nodiscard]] failover::Verdict verdict_of(const SiteState& site, std::string& reason) const;
+    void report_phase(SiteState& site);
+    void switch_site(SiteState& site);
+    void switch_part(Part& part);
+    [[nodiscard]] failover::Gate site_gate(const SiteState& site) const;
+    [[nodiscard]] failover::Gate part_gate(const Part& part) const;
+    [[nodiscard]] BackendFlags flags(const Target& target) const;
+    [[nodiscard]] bool frozen(const Target& target) const;
+
+    // engine_intents.cpp
+    struct Pending {
+        std::vector<failover::Drain> drains;
+        std::vector<std::string> released;  ///< site keys
+        std::vector<Event> events;
+    };
+    /// What a set of drains covers, by index.
+    struct Coverage {
+        std::vector<bool> sites, parts, targets, last_resort;
+    };
+    [[nodiscard]] Coverage coverage(const std::vector<failover::Drain>& drains) const;
+    [[nodiscard]] bool takes_under(const Part& part, const Coverage& coverage) const;
+    [[nodiscard]] std::vector<std::string> below_min_sites(const Coverage& after) const;
+    [[nodiscard]] std::vector<Index> sites_of(const failover::Target& target) const;
+    void apply_drains(failover::DrainEnd end);
+    void expire_drains();
+    [[nodiscard]] bool may_expire(const failover::Drain& drain) const;
+    void rename_pools_in_drains(const config::Config& next, const plan::Ids& next_ids);
+
+    struct SnapshotMaker;
+
+    config::Config config_;
+    plan::Ids ids_;
+    api::Generation generation_;
+    Fleet fleet_;
+    Switchboard board_;
+    Now now_;
+    Actions out_;
+
+    // Probing.
+    struct InFlight {
+        Index target = 0;
+        health::Monotonic sent;
+    };
+    bool started_ = false;
+    health::DueQueue due_;
+    health::DueQueue strands_;  ///< targets that are down, by when their flows are let go
+    std::map<std::uint64_t, InFlight> in_flight_;
+    std::uint64_t serial_ = 0;
+
+    // Verdicts.
+    bool fail_static_ = false;
+    std::set<Index> busy_parts_;   ///< parts whose admission needs ticks
+    std::set<Index> dirty_parts_;  ///< whose switches may have to change
+    std::set<Index> dirty_pools_;  ///< whose parts may have to go dark or come back
+    health::Monotonic signals_at_{health::nanoseconds::min()};
+
+    // Intents.
+    std::vector<failover::Drain> drains_;
+    std::optional<Pending> pending_;
+
+    // Plan.
+    bool adopted_ = false;
+    bool plan_wanted_ = false;
+    bool state_dirty_ = false;
+    std::optional<plan::NextHops> hops_;  ///< absent: the shell has not reported yet
+    plan::NextHops adopted_hops_;
+    std::optional<api::ForwardingPlan> published_;
+    std::optional<api::ForwardingPlan> refused_;
+    api::Generation applied_, acknowledged_, scanned_;
+    std::uint64_t instance_ = 0;
+};
+
+}  // namespace detour::app

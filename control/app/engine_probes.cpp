@@ -1,0 +1,186 @@
+// What to probe when, what came of it, and bursts.
+#include <algorithm>
+#include <string>
+
+#include "control/app/engine_impl.h"
+
+namespace detour::app {
+
+using health::Monotonic;
+using health::nanoseconds;
+using health::State;
+
+namespace {
+/// Bounds on the work of one call and on what waits for answers.
+constexpr std::size_t kProbesPerCall = 256;
+constexpr std::uint32_t kInFlightPerBackend = 8;
+constexpr std::size_t kBurstBackends = 16;
+/// A probe whose result never came is forgotten this long after its timeout.
+constexpr std::chrono::seconds kLostAfter{5};
+}  // namespace
+
+void Engine::Impl::schedule_all() {
+    due_.clear();
+    for (Index i = 0; i < fleet_.targets.size(); ++i) {
+        if (fast(fleet_.targets[i]))
+            due_.set(i, now_.monotonic);
+        else
+            back_to_grid(i);
+    }
+}
+
+/// In a hurry: misses began and it is not clear yet, or its site's burst wants to know.
+bool Engine::Impl::fast(const Target& target) const {
+    if (target.state.state() == State::kDown) return false;
+    return target.burst || target.state.misses() > 0;
+}
+
+void Engine::Impl::back_to_grid(Index index) {
+    const Target& target = fleet_.targets[index];
+    due_.set(index, health::next_on_grid(now_.monotonic, target.health->interval, target.phase));
+}
+
+void Engine::Impl::send_due() {
+    for (std::size_t sent = 0; sent < kProbesPerCall; ++sent) {
+        const auto next = due_.pop(now_.monotonic);
+        if (!next) return;
+        send(next->first, next->second);
+    }
+}
+
+void Engine::Impl::send(Index index, Monotonic due) {
+    Target& target = fleet_.targets[index];
+    if (fast(target)) {
+        const Monotonic next = due + target.health->fast_interval;
+        due_.set(index, next > now_.monotonic ? next : now_.monotonic + target.health->fast_interval);
+    } else {
+        back_to_grid(index);
+    }
+    // Shed rather than pile up: a probe that was not sent is no failure.
+    if (target.in_flight >= kInFlightPerBackend) return;
+    ++target.in_flight;
+    const std::uint64_t serial = ++serial_;
+    in_flight_[serial] = {index, now_.monotonic};
+    out_.probes.push_back({target.id, serial, target.address, target.health});
+}
+
+void Engine::Impl::forget_lost() {
+    while (!in_flight_.empty()) {
+        const auto oldest = in_flight_.begin();
+        Target& target = fleet_.targets[oldest->second.target];
+        if (now_.monotonic - oldest->second.sent <= target.health->timeout + nanoseconds(kLostAfter)) return;
+        if (target.in_flight > 0) --target.in_flight;
+        in_flight_.erase(oldest);
+    }
+}
+
+Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outcome, Now now) {
+    begin(now);
+    const auto found = in_flight_.find(serial);
+    if (found == in_flight_.end()) return finish();
+    const auto [index, sent] = found->second;
+    in_flight_.erase(found);
+    Target& target = fleet_.targets[index];
+    SiteState& site = fleet_.sites[target.site];
+    if (target.in_flight > 0) --target.in_flight;
+    if (outcome.cause == health::Cause::kNotSent) return finish();
+
+    record(target, outcome, sent);
+    const bool ok = outcome.cause == health::Cause::kOk;
+    if (ok && fail_static_) leave_static();
+    const State before = target.state.state();
+    const bool was_fast = fast(target);
+    const auto step =
+        target.state.on_result(outcome.cause, serial, {target.health->fall, target.health->rise});
+    if (step.first_miss && target.state.state() != State::kDown) {
+        if (before == State::kUp) event(EventKind::kProbeMissed, target, outcome.to_string());
+        due_.set(index, now.monotonic);
+        start_burst(site, target.address.to_string() + ": " + outcome.to_string());
+    }
+    if (step.changed) on_changed(index, before);
+    if (site.burst) check_burst(site);
+    if (step.changed || !site.refused.empty()) judge(site);
+    if (was_fast && !fast(target)) back_to_grid(index);
+    return finish();
+}
+
+void Engine::Impl::record(Target& target, const health::Outcome& outcome, Monotonic sent) {
+    target.last = outcome;
+    ++target.probes;
+    if (outcome.cause != health::Cause::kOk) {
+        ++target.misses;
+        return;
+    }
+    target.round_trip = outcome.round_trip;
+    target.answered_sent = std::max(target.answered_sent, sent);
+    fleet_.sites[target.site].admission.sign_of_life(now_);
+}
+
+void Engine::Impl::on_changed(Index index, State before) {
+    Target& target = fleet_.targets[index];
+    const State after = target.state.state();
+    target.since = now_.wall;
+    const EventKind kind = after == State::kUp ? EventKind::kBackendUp : EventKind::kBackendDown;
+    Event& value = event(kind, target, target.last.to_string());
+    value.from = health::to_string(before);
+    value.to = health::to_string(after);
+    if (after == State::kUp) {
+        target.stranded = false;
+        strands_.remove(index);
+    } else {
+        strands_.set(index, now_.monotonic + config_.failover.strand_after);
+    }
+    mark_part(target.part);
+}
+
+void Engine::Impl::start_burst(SiteState& site, const std::string& reason) {
+    if (site.burst || fail_static_ || site.admission.phase() == failover::Phase::kDark) return;
+    std::vector<Index> members;
+    for (const Index index : site.targets) {
+        if (fleet_.targets[index].state.state() != State::kDown) members.push_back(index);
+    }
+    if (members.empty()) return;
+    // Spread over the pools: by the backends' own phases, which are as good as random.
+    std::sort(members.begin(), members.end(),
+              [&](Index a, Index b) { return fleet_.targets[a].phase < fleet_.targets[b].phase; });
+    if (members.size() > kBurstBackends) members.resize(kBurstBackends);
+    nanoseconds longest{0};
+    for (const Index index : members) {
+        Target& target = fleet_.targets[index];
+        target.burst = true;
+        due_.set(index, now_.monotonic);
+        const config::Health& health = *target.health;
+        longest = std::max(longest, nanoseconds(health.fast_interval * health.fall + health.timeout));
+    }
+    site.burst = true;
+    site.burst_start = now_.monotonic;
+    site.burst_end = now_.monotonic + 2 * longest;
+    event(EventKind::kSuspect, site, reason);
+    site.dirty = true;
+}
+
+/// Ends the burst when each member has answered a probe of it or is down; takes the verdict as soon as it is
+/// clear.
+void Engine::Impl::check_burst(SiteState& site) {
+    const bool open = std::any_of(site.targets.begin(), site.targets.end(), [&](Index index) {
+        const Target& target = fleet_.targets[index];
+        return target.burst && target.state.state() != State::kDown &&
+               target.answered_sent < site.burst_start;
+    });
+    if (open && now_.monotonic < site.burst_end) return;
+    judge(site);
+    if (site.burst) end_burst(site);
+}
+
+void Engine::Impl::end_burst(SiteState& site) {
+    site.burst = false;
+    for (const Index index : site.targets) {
+        Target& target = fleet_.targets[index];
+        if (!target.burst) continue;
+        target.burst = false;
+        if (started_ && !fast(target)) back_to_grid(index);
+    }
+    mark(site);
+}
+
+}  // namespace detour::app

@@ -1,0 +1,381 @@
+// Sites and pools going dark and coming back: verdicts, rails, fail static.
+#include <algorithm>
+#include <string>
+
+#include "control/app/engine_impl.h"
+
+namespace detour::app {
+
+using failover::AdmissionRules;
+using failover::Phase;
+using health::nanoseconds;
+using health::State;
+
+namespace {
+/// Opening one way may close another; what is left after this many rounds waits for the next call.
+constexpr int kSettleRounds = 4;
+}  // namespace
+
+AdmissionRules Engine::Impl::rules(const SiteState& site) const {
+    const config::Failover& failover = config_.failover;
+    AdmissionRules rules{failover.ramp, failover.strand_after, failover.auto_return_within};
+    // Without a reading of the fast path's counters nobody has looked whether ACKs advance: wait twice as
+    // long.
+    const auto dark_at = site.admission.dark_at();
+    if (dark_at && signals_at_ < *dark_at) rules.strand_after = 2 * failover.strand_after;
+    return rules;
+}
+
+/// A pool in a site strands its flows backend by backend, and a crashed service that is back is simply back.
+AdmissionRules Engine::Impl::part_rules() const {
+    return {config_.failover.ramp, std::nullopt, std::nullopt};
+}
+
+void Engine::Impl::mark_part(Index index) {
+    Part& part = fleet_.parts[index];
+    count(fleet_, part);
+    dirty_parts_.insert(index);
+    dirty_pools_.insert(part.pool);
+    fleet_.sites[part.site].dirty = true;
+}
+
+void Engine::Impl::mark(SiteState& site) {
+    site.dirty = true;
+    for (const Index index : site.parts) mark_part(index);
+}
+
+void Engine::Impl::judge(SiteState& site) {
+    const Looks looks = look(fleet_, site, config_.failover.dark_threshold);
+    if (site.admission.phase() == Phase::kDark) {
+        if (looks.dark) return;
+        site.admission.lighten(now_, rules(site));
+        site.touched = true;
+        mark(site);
+        for (SiteState& other : fleet_.sites) {
+            if (!other.refused.empty()) judge(other);
+        }
+        return;
+    }
+    if (!looks.dark) {
+        site.refused.clear();
+        return;
+    }
+    if (fail_static_) return;
+    if (all_look_dark()) return enter_static();
+    const std::string rail = looks.bad_answers ? rail_against(site) : std::string{};
+    if (rail.empty()) return darken(site, looks.bad_answers);
+    if (site.refused != rail) event(EventKind::kAlarm, site, "answers badly, but stays: " + rail);
+    site.refused = rail;
+    site.dirty = true;
+}
+
+void Engine::Impl::darken(SiteState& site, bool bad_answers) {
+    site.admission.darken(now_, bad_answers);
+    site.touched = true;
+    site.refused.clear();
+    // What was not asked in the burst is not up any more either: it has to answer anew.
+    for (const Index index : site.targets) {
+        health::RiseFall& state = fleet_.targets[index].state;
+        if (state.state() != State::kDown) state.set(State::kUnknown);
+    }
+    end_burst(site);
+}
+
+std::string Engine::Impl::rail_against(const SiteState& site) const {
+    const auto away = std::count_if(fleet_.sites.begin(), fleet_.sites.end(), [](const SiteState& other) {
+        return other.admission.phase() == Phase::kDark && other.admission.record().bad_answers;
+    });
+    if (static_cast<std::uint32_t>(away) >= config_.failover.max_dark_sites) {
+        return "max_dark_sites = " + std::to_string(config_.failover.max_dark_sites);
+    }
+    Coverage after = coverage(drains_);
+    after.sites[static_cast<std::size_t>(&site - fleet_.sites.data())] = true;
+    const std::vector<std::string> broken = below_min_sites(after);
+    return broken.empty() ? std::string{} : broken.front();
+}
+
+bool Engine::Impl::all_look_dark() const {
+    bool any = false;
+    for (const SiteState& site : fleet_.sites) {
+        if (site.targets.empty()) continue;
+        any = true;
+        if (site.admission.phase() == Phase::kDark) continue;
+        if (!look(fleet_, site, config_.failover.dark_threshold).dark) return false;
+    }
+    return any;
+}
+
+/// If this host lost its network, its sites went dark within this long of each other.
+nanoseconds Engine::Impl::static_window() const {
+    nanoseconds longest = std::chrono::seconds{5};
+    for (const config::Pool& pool : config_.pools) {
+        const config::Health& health = pool.health;
+        const nanoseconds verdict = health.interval + health.timeout + health.fast_interval * health.fall;
+        longest = std::max(longest, 2 * verdict);
+    }
+    return longest;
+}
+
+void Engine::Impl::enter_static() {
+    fail_static_ = true;
+    event(EventKind::kAlarm,
+          "every site looks dark from here: the fault is probably ours, nothing is switched");
+    for (SiteState& site : fleet_.sites) {
+        const auto dark_at = site.admission.dark_at();
+        if (dark_at && now_.monotonic - *dark_at <= static_window()) site.admission.relight();
+        if (site.burst) end_burst(site);
+        mark(site);
+    }
+}
+
+/// Somebody answers: what still does not has to miss anew before it goes dark.
+void Engine::Impl::leave_static() {
+    fail_static_ = false;
+    event(EventKind::kAlarm, "a site answers again: automation goes on");
+    for (SiteState& site : fleet_.sites) {
+        mark(site);
+        if (site.admission.phase() == Phase::kDark) continue;
+        if (!look(fleet_, site, config_.failover.dark_threshold).dark) continue;
+        for (const Index index : site.targets) fleet_.targets[index].state.set(State::kUnknown);
+        mark(site);
+        start_burst(site, "after everything looked dark");
+    }
+}
+
+void Engine::Impl::tick_admissions() {
+    for (SiteState& site : fleet_.sites) {
+        const failover::Gate before = site.admission.gate();
+        site.admission.tick(now_, rules(site));
+        if (site.admission.gate() != before) site.dirty = true;
+    }
+    for (auto it = busy_parts_.begin(); it != busy_parts_.end();) {
+        Part& part = fleet_.parts[*it];
+        const failover::Gate before = part.admission.gate();
+        part.admission.tick(now_, part_rules());
+        if (part.admission.gate() != before) dirty_parts_.insert(*it);
+        it = part.admission.phase() == Phase::kLive ? busy_parts_.erase(it) : std::next(it);
+    }
+}
+
+void Engine::Impl::tick_strands() {
+    while (const auto next = strands_.pop(now_.monotonic)) {
+        Target& target = fleet_.targets[next->first];
+        if (target.state.state() != State::kDown) continue;
+        const Part& part = fleet_.parts[target.part];
+        const bool last = part.available == 0 && part.admission.phase() != Phase::kDark;
+        if (frozen(target) || (last && !target.drained)) {
+            strands_.set(next->first, now_.monotonic + config_.failover.strand_after);
+            continue;
+        }
+        target.stranded = true;
+        event(EventKind::kStrand, target,
+              "down for " + std::to_string(config_.failover.strand_after.count()) + " ms");
+        mark_part(target.part);
+    }
+}
+
+void Engine::Impl::settle() {
+    std::set<Index> settled;
+    for (int round = 0; round < kSettleRounds && !dirty_pools_.empty(); ++round) {
+        const std::set<Index> pools = std::exchange(dirty_pools_, {});
+        settled.insert(pools.begin(), pools.end());
+        for (const Index pool : pools) {
+            for (const Index part : fleet_.pools[pool].parts) judge_part(part);
+        }
+        release_held();
+    }
+    for (const Index pool : settled) check_pool(fleet_.pools[pool]);
+    for (SiteState& site : fleet_.sites) {
+        if (site.last_resort && !settled.empty()) site.dirty = true;
+        if (!site.dirty) continue;
+        site.dirty = false;
+        report_phase(site);
+        update_verdict(site);
+        switch_site(site);
+    }
+    for (const Index part : std::exchange(dirty_parts_, {})) switch_part(fleet_.parts[part]);
+}
+
+void Engine::Impl::judge_part(Index index) {
+    Part& part = fleet_.parts[index];
+    const SiteState& site = fleet_.sites[part.site];
+    const PoolState& pool = fleet_.pools[part.pool];
+    if (part.weighted == 0 || site.burst || fail_static_ || site.admission.phase() == Phase::kDark) return;
+    const bool dark = part.admission.phase() == Phase::kDark;
+    if (!dark && part.available == 0 && other_takes(fleet_, pool, index)) {
+        part.admission.darken(now_, false);
+        Event& value = event(EventKind::kPoolVerdict, site, "none of its backends here is in service");
+        value.pool = pool.name;
+        value.to = "dark";
+    } else if (dark && part.up_available > 0) {
+        part.admission.lighten(now_, part_rules());
+        Event& value = event(EventKind::kPoolVerdict, site, "a backend answers again");
+        value.pool = pool.name;
+        value.from = "dark";
+        value.to = "recovering";
+    } else {
+        return;
+    }
+    busy_parts_.insert(index);
+    mark_part(index);
+}
+
+/// A site held back by automation takes what nothing else can take.
+void Engine::Impl::release_held() {
+    for (SiteState& site : fleet_.sites) {
+        if (site.admission.phase() != Phase::kHeld || site.admission.drained()) continue;
+        for (const Index index : site.parts) {
+            const Part& part = fleet_.parts[index];
+            const PoolState& pool = fleet_.pools[part.pool];
+            if (part.available == 0 || part.weight == 0 || part.admission.drained()) continue;
+            if (other_takes(fleet_, pool, index)) continue;
+            site.admission.release(now_, rules(site));
+            site.touched = true;
+            event(EventKind::kAlarm, site, "comes back unasked: pool " + pool.name + " has no other site");
+            mark(site);
+            break;
+        }
+    }
+}
+
+void Engine::Impl::check_pool(PoolState& pool) {
+    const bool none = std::none_of(pool.parts.begin(), pool.parts.end(),
+                                   [&](Index index) { return takes(fleet_, fleet_.parts[index]); });
+    if (none == pool.no_site) return;
+    pool.no_site = none;
+    Event& value = event(EventKind::kAlarm,
+                         none ? "no site is fit to take its new flows" : "a site takes its new flows again");
+    value.pool = pool.name;
+}
+
+bool Engine::Impl::frozen(const Target& target) const {
+    const SiteState& site = fleet_.sites[target.site];
+    return site.burst || fail_static_ || site.admission.phase() == Phase::kDark;
+}
+
+BackendFlags Engine::Impl::flags(const Target& target) const {
+    const BackendFlags now = board_.in_force(target.id);
+    const Part& part = fleet_.parts[target.part];
+    const State state = target.state.state();
+    BackendFlags result;
+    const bool panic = part.available == 0 && (fail_static_ || part.admission.phase() != Phase::kDark);
+    if (state == State::kUnknown && !target.fresh) {
+        result = now;
+    } else if (state == State::kDown) {
+        // None is better than another: all are used, unless another site takes the traffic.
+        result = {panic, !target.stranded};
+        if (!panic && part.admission.phase() == Phase::kDark) result.up = now.up;
+        if (frozen(target) && !(fail_static_ && panic)) result = now;
+    }
+    if (target.drained) result.up = false;
+    return result;
+}
+
+failover::Gate Engine::Impl::site_gate(const SiteState& site) const {
+    failover::Gate gate = site.admission.gate();
+    if (!site.last_resort || !site.admission.drained() || site.admission.phase() != Phase::kLive) return gate;
+    const bool needed = std::any_of(site.parts.begin(), site.parts.end(), [&](Index index) {
+        return !other_takes(fleet_, fleet_.pools[fleet_.parts[index].pool], index);
+    });
+    if (needed) gate.admit = failover::kLastResort;
+    return gate;
+}
+
+failover::Gate Engine::Impl::part_gate(const Part& part) const {
+    failover::Gate gate = part.admission.gate();
+    const bool site_dark = fleet_.sites[part.site].admission.phase() == Phase::kDark;
+    const bool dead = part.admission.phase() == Phase::kDark && part.down == part.targets.size();
+    // Pools that rehash move their flows at the verdict and do not wait for the strand.
+    if (fleet_.pools[part.pool].rehash && (site_dark || dead)) gate.keep = false;
+    return gate;
+}
+
+void Engine::Impl::switch_site(SiteState& site) {
+    const failover::Gate before = board_.in_force(site.id, std::nullopt);
+    const failover::Gate gate = site_gate(site);
+    if (!board_.want(site.id, std::nullopt, gate)) return;
+    const bool step = before.admit > api::kAdmitNone && gate.admit > api::kAdmitNone;
+    if (before.admit == gate.admit || step) return;
+    Event& value = event(EventKind::kSwitch, site, site.reason);
+    value.from = std::to_string(before.admit.value());
+    value.to = std::to_string(gate.admit.value());
+}
+
+void Engine::Impl::switch_part(Part& part) {
+    const SiteState& site = fleet_.sites[part.site];
+    const PoolState& pool = fleet_.pools[part.pool];
+    const failover::Gate before = board_.in_force(site.id, pool.id);
+    const failover::Gate gate = part_gate(part);
+    if (board_.want(site.id, pool.id, gate) &&
+        (before.admit == api::kAdmitNone) != (gate.admit == api::kAdmitNone)) {
+        Event& value = event(EventKind::kSwitch, site, "the pool in this site");
+        value.pool = pool.name;
+        value.from = std::to_string(before.admit.value());
+        value.to = std::to_string(gate.admit.value());
+    }
+    for (const Index index : part.targets) {
+        const Target& target = fleet_.targets[index];
+        (void)board_.want(target.id, flags(target));
+    }
+}
+
+void Engine::Impl::report_phase(SiteState& site) {
+    const Phase phase = site.admission.phase();
+    const Phase before = std::exchange(site.reported, phase);
+    if (phase == Phase::kRamping && before != phase) {
+        event(EventKind::kRampStarted, site, "over " + std::to_string(config_.failover.ramp.count()) + " ms");
+    }
+    if (before == Phase::kRamping && phase == Phase::kLive && !site.admission.drained()) {
+        event(EventKind::kRampDone, site, "takes its whole share");
+    }
+    if (phase == Phase::kHeld && before != phase) {
+        event(EventKind::kAlarm, site, "answers again, but is held until undrained");
+    }
+    const bool stranded = site.admission.record().stranded;
+    if (stranded && !site.reported_stranded) {
+        event(EventKind::kStrand, site, "nothing was heard from it for strand_after");
+    }
+    site.reported_stranded = stranded;
+}
+
+void Engine::Impl::update_verdict(SiteState& site) {
+    std::string reason;
+    const failover::Verdict verdict = verdict_of(site, reason);
+    site.reason = reason;
+    if (verdict == site.verdict) return;
+    Event& value = event(EventKind::kVerdict, site, reason);
+    value.from = failover::to_string(site.verdict);
+    value.to = failover::to_string(verdict);
+    site.verdict = verdict;
+    site.since = now_.wall;
+}
+
+failover::Verdict Engine::Impl::verdict_of(const SiteState& site, std::string& reason) const {
+    using failover::Verdict;
+    const Totals seen = totals(fleet_, site);
+    reason = std::to_string(seen.up) + " of " + std::to_string(seen.all()) + " backends up";
+    for (const Index index : site.targets) {
+        const Target& target = fleet_.targets[index];
+        if (target.state.state() != State::kDown || target.last.cause == health::Cause::kNotSent) continue;
+        reason += ", " + target.address.to_string() + ": " + target.last.to_string();
+        break;
+    }
+    if (!site.refused.empty()) reason += "; not taken away: " + site.refused;
+    switch (site.admission.phase()) {
+        case Phase::kDark:
+            return site.admission.drained() ? Verdict::kDrained : Verdict::kDark;
+        case Phase::kHeld:
+            if (!site.admission.drained()) reason += "; held until undrained";
+            return site.admission.drained() ? Verdict::kDrained : Verdict::kRecovering;
+        case Phase::kRamping:
+            return Verdict::kRecovering;
+        case Phase::kLive:
+            break;
+    }
+    if (site.admission.drained()) return Verdict::kDrained;
+    if (site.burst || (fail_static_ && seen.down > 0)) return Verdict::kSuspect;
+    if (seen.down > 0) return Verdict::kDegraded;
+    return seen.up > 0 ? Verdict::kHealthy : Verdict::kUnknown;
+}
+
+}  // namespace detour::app

@@ -1,0 +1,234 @@
+#include "control/app/fleet.h"
+
+#include <algorithm>
+#include <map>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+namespace detour::app {
+
+namespace {
+
+using failover::Phase;
+using health::State;
+
+std::uint64_t phase_of(const std::string& pool, const api::IpAddress& address) {
+    std::uint64_t hash = 0xcbf29ce484222325ULL;
+    for (const char c : pool + " " + address.to_string()) {
+        hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+    }
+    return hash ^ hash >> 29U;
+}
+
+std::uint32_t weight_in(const config::Pool& pool, const std::string& site) {
+    const auto found = std::find_if(pool.site_weights.begin(), pool.site_weights.end(),
+                                    [&](const config::PoolSite& value) { return value.site == site; });
+    return found == pool.site_weights.end() ? 100U : found->weight;
+}
+
+/// What the fleet before knew, by names that last.
+class Memory {
+  public:
+    explicit Memory(const Fleet& old) : old_(old) {
+        for (Index i = 0; i < old.sites.size(); ++i) sites_.emplace(old.sites[i].key, i);
+        for (Index i = 0; i < old.pools.size(); ++i) {
+            for (const api::Vip& vip : old.pools[i].vips) pools_.emplace(vip, i);
+        }
+        for (Index i = 0; i < old.parts.size(); ++i) {
+            parts_.emplace(std::pair{old.parts[i].pool, old.sites[old.parts[i].site].key}, i);
+        }
+        for (Index i = 0; i < old.targets.size(); ++i) {
+            targets_.emplace(std::pair{old.targets[i].pool, old.targets[i].address}, i);
+        }
+    }
+    [[nodiscard]] const SiteState* site(const std::string& key) const {
+        const auto found = sites_.find(key);
+        return found == sites_.end() ? nullptr : &old_.sites[found->second];
+    }
+    [[nodiscard]] Index pool(const std::vector<api::Vip>& vips) const {
+        Index lowest = kGone;
+        for (const api::Vip& vip : vips) {
+            const auto found = pools_.find(vip);
+            if (found != pools_.end()) lowest = std::min(lowest, found->second);
+        }
+        return lowest;
+    }
+    [[nodiscard]] const Part* part(Index pool, const std::string& site_key) const {
+        const auto found = parts_.find({pool, site_key});
+        return found == parts_.end() ? nullptr : &old_.parts[found->second];
+    }
+    [[nodiscard]] Index target(Index pool, const api::IpAddress& address) const {
+        const auto found = targets_.find({pool, address});
+        return found == targets_.end() ? kGone : found->second;
+    }
+
+  private:
+    const Fleet& old_;
+    std::unordered_map<std::string, Index> sites_;
+    std::map<api::Vip, Index> pools_;
+    std::map<std::pair<Index, std::string>, Index> parts_;
+    std::map<std::pair<Index, api::IpAddress>, Index> targets_;
+};
+
+class Builder {
+  public:
+    Builder(const config::Config& config, const plan::Ids& ids, const Fleet& old)
+        : config_(config), ids_(ids), old_(old), memory_(old) {}
+
+    Fleet build() {
+        fleet_.carried.assign(old_.targets.size(), kGone);
+        for (const config::Site& site : config_.sites) add_site(site);
+        for (const config::Pool& pool : config_.pools) add_pool(pool);
+        for (Part& part : fleet_.parts) count(fleet_, part);
+        return std::move(fleet_);
+    }
+
+  private:
+    void add_site(const config::Site& site) {
+        const SiteState* before = memory_.site(site.key);
+        SiteState state = before != nullptr ? *before : SiteState{};
+        state.id = ids_.site(site.key);
+        state.name = site.name;
+        state.key = site.key;
+        state.targets.clear();
+        state.parts.clear();
+        state.dirty = true;
+        by_name_.emplace(site.name, static_cast<Index>(fleet_.sites.size()));
+        fleet_.sites.push_back(std::move(state));
+    }
+
+    void add_pool(const config::Pool& pool) {
+        const auto index = static_cast<Index>(fleet_.pools.size());
+        const Index before = memory_.pool(pool.vips);
+        PoolState state;
+        state.id = ids_.pool(pool.name);
+        state.name = pool.name;
+        state.vips = pool.vips;
+        state.min_sites = pool.min_sites;
+        state.rehash = pool.stranded == api::Stranded::kRehash;
+        if (before != kGone) state.no_site = old_.pools[before].no_site;
+        fleet_.pools.push_back(std::move(state));
+        const auto health = std::make_shared<const config::Health>(pool.health);
+        std::map<Index, Index> parts;  // by site
+        for (const config::Backend& backend : pool.backends) {
+            const Index site = by_name_.at(backend.site);
+            auto found = parts.find(site);
+            if (found == parts.end()) found = parts.emplace(site, add_part(pool, index, site, before)).first;
+            add_target(backend, found->second, health, before);
+        }
+    }
+
+    Index add_part(const config::Pool& pool, Index pool_index, Index site, Index before) {
+        const auto index = static_cast<Index>(fleet_.parts.size());
+        Part part;
+        part.pool = pool_index;
+        part.site = site;
+        part.weight = weight_in(pool, fleet_.sites[site].name);
+        if (const Part* old = memory_.part(before, fleet_.sites[site].key); old != nullptr) {
+            part.admission = old->admission;
+        }
+        fleet_.parts.push_back(std::move(part));
+        fleet_.pools[pool_index].parts.push_back(index);
+        fleet_.sites[site].parts.push_back(index);
+        return index;
+    }
+
+    void add_target(const config::Backend& backend, Index part_index,
+                    const std::shared_ptr<const config::Health>& health, Index before) {
+        const auto index = static_cast<Index>(fleet_.targets.size());
+        Part& part = fleet_.parts[part_index];
+        const PoolState& pool = fleet_.pools[part.pool];
+        const Index old = memory_.target(before, backend.address);
+        Target target = old != kGone ? old_.targets[old] : Target{};
+        if (old != kGone) fleet_.carried[old] = index;
+        target.fresh = old == kGone ? !old_.targets.empty() : target.fresh;
+        target.id = ids_.backend(pool.id, backend.address);
+        target.pool = part.pool;
+        target.site = part.site;
+        target.part = part_index;
+        target.address = backend.address;
+        target.weight = backend.weight;
+        target.health = health;
+        target.phase = phase_of(pool.name, backend.address);
+        part.targets.push_back(index);
+        fleet_.sites[part.site].targets.push_back(index);
+        fleet_.targets.push_back(std::move(target));
+    }
+
+    const config::Config& config_;
+    const plan::Ids& ids_;
+    const Fleet& old_;
+    Memory memory_;
+    Fleet fleet_;
+    std::unordered_map<std::string_view, Index> by_name_;
+};
+
+}  // namespace
+
+Fleet make_fleet(const config::Config& config, const plan::Ids& ids, const Fleet& old) {
+    return Builder(config, ids, old).build();
+}
+
+void count(Fleet& fleet, Part& part) {
+    part.up = part.down = part.unknown = part.drained = 0;
+    part.weighted = part.available = part.up_available = 0;
+    for (const Index index : part.targets) {
+        const Target& target = fleet.targets[index];
+        const State state = target.state.state();
+        if (state == State::kUp) ++part.up;
+        if (state == State::kDown) ++part.down;
+        if (state == State::kUnknown) ++part.unknown;
+        if (target.drained) ++part.drained;
+        if (target.weight == 0) continue;
+        ++part.weighted;
+        if (target.drained || state == State::kDown) continue;
+        ++part.available;
+        if (state == State::kUp) ++part.up_available;
+    }
+}
+
+Totals totals(const Fleet& fleet, const SiteState& site) {
+    Totals result;
+    for (const Index index : site.parts) {
+        const Part& part = fleet.parts[index];
+        result.up += part.up;
+        result.down += part.down;
+        result.unknown += part.unknown;
+    }
+    return result;
+}
+
+bool takes(const Fleet& fleet, const Part& part) {
+    const auto open = [](const failover::Admission& admission) {
+        return !admission.drained() &&
+               (admission.phase() == Phase::kLive || admission.phase() == Phase::kRamping);
+    };
+    return part.weight > 0 && part.available > 0 && open(part.admission) &&
+           open(fleet.sites[part.site].admission);
+}
+
+bool other_takes(const Fleet& fleet, const PoolState& pool, Index except) {
+    return std::any_of(pool.parts.begin(), pool.parts.end(),
+                       [&](Index index) { return index != except && takes(fleet, fleet.parts[index]); });
+}
+
+Looks look(const Fleet& fleet, const SiteState& site, double dark_threshold) {
+    const bool dark = site.admission.phase() == Phase::kDark;
+    std::uint32_t counted = 0;
+    std::uint32_t alive = 0;
+    bool bad_answers = false;
+    for (const Index index : site.targets) {
+        const Target& target = fleet.targets[index];
+        const State state = target.state.state();
+        const bool heard = target.burst || state == State::kDown || target.answered_sent >= site.burst_start;
+        if (site.burst && !heard) continue;
+        ++counted;
+        if (state == State::kUp || (state == State::kUnknown && !dark)) ++alive;
+        if (state == State::kDown && health::answered(target.state.last())) bad_answers = true;
+    }
+    if (counted == 0) return {dark, false};
+    return {alive <= dark_threshold * counted, bad_answers || alive > 0};
+}
+
+}  // namespace detour::app

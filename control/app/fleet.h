@@ -1,0 +1,133 @@
+// Sites, pools and backends as the engine works with them: the configuration, its ids and what was seen so
+// far.
+//
+// Arrays joined by indices, rebuilt as a whole by a reload; what was seen is carried over by name (site by
+// key, pool by any of its VIPs, backend by pool and address). Private to the engine. Not thread safe.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/model.h"
+#include "control/failover/admission.h"
+#include "control/failover/verdict.h"
+#include "control/health/rise_fall.h"
+#include "control/plan/ids.h"
+
+namespace detour::app {
+
+using Index = std::uint32_t;
+
+/// One backend of one pool.
+struct Target {
+    api::BackendId id;
+    Index pool = 0;
+    Index site = 0;
+    Index part = 0;
+    api::IpAddress address;
+    std::uint32_t weight = 0;
+    std::shared_ptr<const config::Health> health;
+    std::uint64_t phase = 0;  ///< where in its interval it is probed
+
+    health::RiseFall state;
+    health::Outcome last;
+    health::nanoseconds round_trip{0};
+    std::uint64_t probes = 0;
+    std::uint64_t misses = 0;
+    health::WallTime since;
+    health::Monotonic answered_sent{health::nanoseconds::min()};  ///< when the last answered probe was sent
+    std::uint32_t in_flight = 0;
+    bool burst = false;  ///< member of its site's burst
+    bool drained = false;
+    bool stranded = false;  ///< its pinned flows were let go
+    bool fresh = false;     ///< came with a reload: its id's switch may be another one's leftover
+};
+
+/// One pool in one site.
+struct Part {
+    Index pool = 0;
+    Index site = 0;
+    std::uint32_t weight = 0;
+    std::vector<Index> targets;
+    failover::Admission admission;
+
+    // Counted by count().
+    std::uint32_t up = 0, down = 0, unknown = 0;
+    std::uint32_t drained = 0;
+    std::uint32_t weighted = 0;      ///< targets with a weight
+    std::uint32_t available = 0;     ///< weighted, not down, not drained
+    std::uint32_t up_available = 0;  ///< weighted, up, not drained
+};
+
+struct PoolState {
+    api::PoolId id;
+    std::string name;
+    std::vector<api::Vip> vips;
+    std::uint32_t min_sites = 1;
+    bool rehash = false;
+    std::vector<Index> parts;
+    bool no_site = false;  ///< nothing takes its new flows (alarmed)
+};
+
+struct SiteState {
+    api::SiteId id;
+    std::string name;
+    std::string key;
+    std::vector<Index> targets;
+    std::vector<Index> parts;
+    failover::Admission admission;
+    failover::AdmissionRecord saved;  ///< as last written to disk
+    bool dirty = true;
+    bool touched = false;      ///< this process decided its phase: adopting a fast path does not override it
+    bool last_resort = false;  ///< drained, but may take what nothing else takes
+    bool burst = false;
+    health::Monotonic burst_start;
+    health::Monotonic burst_end;  ///< at the latest
+    std::string refused;          ///< the rail that keeps it from going dark; empty: none
+
+    failover::Verdict verdict = failover::Verdict::kUnknown;
+    health::WallTime since;
+    std::string reason;
+    failover::Phase reported = failover::Phase::kLive;  ///< in events
+    bool reported_stranded = false;
+    std::uint64_t acks = 0;  ///< ack_advanced as last read
+    bool acks_known = false;
+};
+
+struct Fleet {
+    std::vector<SiteState> sites;
+    std::vector<PoolState> pools;
+    std::vector<Part> parts;
+    std::vector<Target> targets;
+    std::vector<Index> carried;  ///< by index in the fleet before: index here, kGone when it went
+};
+inline constexpr Index kGone = 0xffffffff;
+
+/// `ids` must have been assigned from `config`. What `old` has seen is carried over.
+[[nodiscard]] Fleet make_fleet(const config::Config& config, const plan::Ids& ids, const Fleet& old);
+
+/// Counts the part's targets by state.
+void count(Fleet& fleet, Part& part);
+
+struct Totals {
+    std::uint32_t up = 0, down = 0, unknown = 0;
+    [[nodiscard]] std::uint32_t all() const { return up + down + unknown; }
+};
+[[nodiscard]] Totals totals(const Fleet& fleet, const SiteState& site);
+
+/// The part takes new flows of its pool.
+[[nodiscard]] bool takes(const Fleet& fleet, const Part& part);
+/// Some other part of the pool than `except` does.
+[[nodiscard]] bool other_takes(const Fleet& fleet, const PoolState& pool, Index except);
+
+struct Looks {
+    bool dark = false;
+    bool bad_answers = false;  ///< somebody there does answer
+};
+/// What the probes say of a site. During a burst only what was heard since its start counts; a site that is
+/// dark is judged by the backends that are surely up.
+[[nodiscard]] Looks look(const Fleet& fleet, const SiteState& site, double dark_threshold);
+
+}  // namespace detour::app

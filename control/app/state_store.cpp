@@ -1,0 +1,206 @@
+#include "control/app/state_store.h"
+
+#include <functional>
+#include <unordered_map>
+
+#include "control/app/state_text.h"
+
+namespace detour::app {
+
+namespace {
+
+constexpr std::string_view kState = "detour-state";
+constexpr std::string_view kIntents = "detour-intents";
+
+// One way for each kind of name to become one word or two, and back.
+void put(TextWriter& out, std::string_view tag, std::uint32_t id, std::uint64_t since,
+         const std::string& key) {
+    out.line(tag, id, since, key);
+}
+void put(TextWriter& out, std::string_view tag, std::uint32_t id, std::uint64_t since, const api::Vip& key) {
+    out.line(tag, id, since, key.to_string());
+}
+void put(TextWriter& out, std::string_view tag, std::uint32_t id, std::uint64_t since, const plan::PoolKey&) {
+    out.line(tag, id, since);
+}
+void put(TextWriter& out, std::string_view tag, std::uint32_t id, std::uint64_t since,
+         const plan::BackendKey& key) {
+    out.line(tag, id, since, key.first.value(), key.second.to_string());
+}
+
+void get(LineReader& in, std::string& key) {
+    key = in.text();
+}
+void get(LineReader& in, api::Vip& key) {
+    const auto vip = api::Vip::parse(in.text());
+    if (vip)
+        key = *vip;
+    else
+        in.fail();
+}
+void get(LineReader& in, api::IpAddress& key) {
+    const auto address = api::IpAddress::parse(in.text());
+    if (address)
+        key = *address;
+    else
+        in.fail();
+}
+void get(LineReader& in, plan::BackendKey& key) {
+    key.first = api::PoolId{in.number<std::uint16_t>()};
+    get(in, key.second);
+}
+
+/// "site ID 0 NAME" in use; "site ID GENERATION NAME" retired since then; "site-next N".
+template <class Id, class Key>
+void encode_space(TextWriter& out, const std::string& tag, const plan::IdSpace<Id, Key>& space) {
+    for (const auto& [key, id] : space.used) put(out, tag, id.value(), 0, key);
+    for (const auto& [id, old] : space.retired) {
+        put(out, tag + "-retired", id.value(), old.absent_from.value(), old.key);
+    }
+    out.line(tag + "-next", space.next);
+}
+
+template <class Id, class Key>
+bool decode_space(LineReader& in, const std::string& tag, plan::IdSpace<Id, Key>& space) {
+    if (in.name() == tag + "-next") {
+        space.next = in.number<std::uint32_t>();
+        return true;
+    }
+    if (in.name() != tag && in.name() != tag + "-retired") return false;
+    const Id id{in.number<typename Id::rep>()};
+    const api::Generation since{in.number<std::uint64_t>()};
+    Key key;
+    if constexpr (std::is_same_v<Key, plan::PoolKey>)
+        key.id = id;
+    else
+        get(in, key);
+    if (in.name() == tag)
+        space.used[key] = id;
+    else
+        space.retired[id] = {key, since};
+    return true;
+}
+
+void encode_record(TextWriter& out, const std::string& key, const failover::AdmissionRecord& record) {
+    out.line("phase", key, static_cast<unsigned>(record.phase), record.stranded, record.hold_on_return,
+             record.bad_answers, record.dark_since.value.count(), record.ramp_start.value.count(),
+             record.mid_before.value());
+}
+
+void decode_record(LineReader& in, StoredState& state) {
+    failover::AdmissionRecord record;
+    const std::string key = in.text();
+    const auto phase = in.number<std::uint8_t>();
+    if (phase > static_cast<std::uint8_t>(failover::Phase::kHeld)) in.fail();
+    record.phase = static_cast<failover::Phase>(phase);
+    record.stranded = in.flag();
+    record.hold_on_return = in.flag();
+    record.bad_answers = in.flag();
+    record.dark_since.value = health::nanoseconds{in.number<std::int64_t>()};
+    record.ramp_start.value = health::nanoseconds{in.number<std::int64_t>()};
+    record.mid_before = api::Admit{in.number<std::uint16_t>()};
+    state.sites[key] = record;
+}
+
+/// False when the line's name is not known.
+bool decode_line(LineReader& in, StoredState& state) {
+    const std::string& name = in.name();
+    if (name == "generation") {
+        state.generation = api::Generation{in.number<std::uint64_t>()};
+    } else if (name == "pool-of-vip") {
+        api::Vip vip;
+        get(in, vip);
+        state.ids.pool_of_vip[vip] = api::PoolId{in.number<std::uint16_t>()};
+    } else if (name == "pool-name") {
+        const std::string pool = in.text();
+        state.ids.pool_names[pool] = api::PoolId{in.number<std::uint16_t>()};
+    } else if (name == "phase") {
+        decode_record(in, state);
+    } else {
+        return decode_space(in, "site", state.ids.sites) || decode_space(in, "vip", state.ids.vips) ||
+               decode_space(in, "pool", state.ids.pools) || decode_space(in, "backend", state.ids.backends);
+    }
+    return true;
+}
+
+failover::Drain decode_drain(LineReader& in) {
+    failover::Drain drain;
+    const auto kind = in.number<std::uint8_t>();
+    if (kind > static_cast<std::uint8_t>(failover::TargetKind::kDomain)) in.fail();
+    drain.target.kind = static_cast<failover::TargetKind>(kind);
+    drain.target.site = in.text();
+    drain.target.pool = in.text();
+    if (drain.target.kind == failover::TargetKind::kBackend)
+        get(in, drain.target.address);
+    else if (!in.text().empty())
+        in.fail();
+    drain.target.domain = in.text();
+    drain.since.value = health::nanoseconds{in.number<std::int64_t>()};
+    drain.until.value = health::nanoseconds{in.number<std::int64_t>()};
+    drain.forced = in.flag();
+    drain.last_resort = in.flag();
+    drain.reason = in.text();
+    drain.by = in.text();
+    return drain;
+}
+
+tl::unexpected<api::Error> bad_line(std::string_view kind, std::size_t index, const LineReader& line) {
+    return api::fail(api::ErrorCode::kInvalidArgument, "reading " + std::string(kind),
+                     "line " + std::to_string(index + 2) + " (" + line.name() + ") is not understood");
+}
+
+}  // namespace
+
+std::string encode(const StoredState& state) {
+    TextWriter out(kState);
+    out.line("generation", state.generation.value());
+    encode_space(out, "site", state.ids.sites);
+    encode_space(out, "vip", state.ids.vips);
+    encode_space(out, "pool", state.ids.pools);
+    encode_space(out, "backend", state.ids.backends);
+    for (const auto& [vip, pool] : state.ids.pool_of_vip) {
+        out.line("pool-of-vip", vip.to_string(), pool.value());
+    }
+    for (const auto& [name, pool] : state.ids.pool_names) out.line("pool-name", name, pool.value());
+    for (const auto& [key, record] : state.sites) encode_record(out, key, record);
+    return out.finish();
+}
+
+std::string encode(const StoredIntents& intents) {
+    TextWriter out(kIntents);
+    for (const failover::Drain& drain : intents.drains) {
+        const failover::Target& target = drain.target;
+        const bool backend = target.kind == failover::TargetKind::kBackend;
+        out.line("drain", static_cast<unsigned>(target.kind), target.site, target.pool,
+                 backend ? target.address.to_string() : std::string{}, target.domain,
+                 drain.since.value.count(), drain.until.value.count(), drain.forced, drain.last_resort,
+                 drain.reason, drain.by);
+    }
+    return out.finish();
+}
+
+api::Result<StoredState> decode_state(std::string_view text) {
+    auto lines = read_lines(text, kState);
+    if (!lines) return tl::unexpected(lines.error());
+    StoredState state;
+    for (std::size_t i = 0; i < lines->size(); ++i) {
+        LineReader& line = (*lines)[i];
+        if (!decode_line(line, state) || !line.ok()) return bad_line(kState, i, line);
+    }
+    return state;
+}
+
+api::Result<StoredIntents> decode_intents(std::string_view text) {
+    auto lines = read_lines(text, kIntents);
+    if (!lines) return tl::unexpected(lines.error());
+    StoredIntents intents;
+    for (std::size_t i = 0; i < lines->size(); ++i) {
+        LineReader& line = (*lines)[i];
+        if (line.name() != "drain") return bad_line(kIntents, i, line);
+        intents.drains.push_back(decode_drain(line));
+        if (!line.ok()) return bad_line(kIntents, i, line);
+    }
+    return intents;
+}
+
+}  // namespace detour::app

@@ -1,0 +1,48 @@
+#include "control/health/outcome.h"
+
+namespace detour::health {
+
+std::string_view to_string(Cause cause) noexcept {
+    switch (cause) {
+        case Cause::kOk:
+            return "ok";
+        case Cause::kTimeout:
+            return "timeout";
+        case Cause::kRefused:
+            return "refused";
+        case Cause::kReset:
+            return "reset";
+        case Cause::kUnreachable:
+            return "unreachable";
+        case Cause::kBadStatus:
+            return "bad_status";
+        case Cause::kBadResponse:
+            return "bad_response";
+        case Cause::kNotSent:
+            return "not_sent";
+    }
+    return "unknown";
+}
+
+std::string Outcome::to_string() const {
+    if (cause == Cause::kBadStatus) return "status " + std::to_string(status);
+    return std::string(health::to_string(cause));
+}
+
+bool answered(Cause cause) noexcept {
+    switch (cause) {
+        case Cause::kOk:
+        case Cause::kRefused:
+        case Cause::kReset:
+        case Cause::kBadStatus:
+        case Cause::kBadResponse:
+            return true;
+        case Cause::kTimeout:
+        case Cause::kUnreachable:
+        case Cause::kNotSent:
+            return false;
+    }
+    return false;
+}
+
+}  // namespace detour::health

@@ -1,0 +1,107 @@
+#include "control/plan/predict.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "dataplane/core/hash.h"
+#include "dataplane/core/host_state.h"
+#include "dataplane/core/select.h"
+#include "dataplane/core/tables.h"
+
+namespace detour::plan {
+
+struct Predictor::State {
+    std::unique_ptr<const core::ForwardingTables> tables;
+    core::HostState host;
+};
+
+namespace {
+
+/// Ports as they lie in the packet: source, then destination, network order, read as one word.
+std::uint32_t ports_word(api::Port source, api::Port destination) {
+    const std::uint16_t words[2] = {__builtin_bswap16(source.value()),
+                                    __builtin_bswap16(destination.value())};
+    return std::bit_cast<std::uint32_t>(words);
+}
+
+std::uint32_t v4_word(const api::IpAddress& address) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, address.bytes().data(), sizeof word);
+    return word;
+}
+
+/// As stages/classify.cpp does.
+std::uint64_t choice_hash(const core::HashSeed& seed, api::HashKey key, const Flow& flow) {
+    const api::IpAddress& from = flow.client;
+    const api::IpAddress& to = flow.vip.address;
+    const std::uint32_t ports = ports_word(flow.client_port, flow.vip.port);
+    const auto protocol = static_cast<std::uint8_t>(flow.vip.protocol);
+    const bool whole = key == api::HashKey::kFiveTuple;
+    if (!from.is_v6()) {
+        if (!whole) return core::hash_v4(seed, v4_word(from), 0, 0, 0);
+        return core::hash_v4(seed, v4_word(from), v4_word(to), ports, protocol);
+    }
+    static constexpr std::array<std::uint8_t, 16> kAny{};
+    if (!whole) return core::hash_v6(seed, from.bytes().data(), kAny.data(), 0, 0);
+    return core::hash_v6(seed, from.bytes().data(), to.bytes().data(), ports, protocol);
+}
+
+}  // namespace
+
+Predictor::Predictor(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Predictor::Predictor(Predictor&&) noexcept = default;
+Predictor& Predictor::operator=(Predictor&&) noexcept = default;
+Predictor::~Predictor() = default;
+
+api::Result<Predictor> Predictor::make(const api::ForwardingPlan& plan,
+                                       std::span<const api::SiteSwitch> sites,
+                                       std::span<const api::BackendSwitch> backends) {
+    auto tables = core::build_tables(plan, nullptr);
+    if (!tables) return tl::unexpected(tables.error());
+    auto state = std::make_unique<State>();
+    state->tables = std::move(*tables);
+    Predictor result(std::move(state));
+    for (const api::SiteSwitch& value : sites) result.set(value);
+    for (const api::BackendSwitch& value : backends) result.set(value);
+    return result;
+}
+
+void Predictor::set(const api::SiteSwitch& value) {
+    const core::SwitchValue gate{value.admit, value.admit_mid, value.keep};
+    if (value.pool)
+        state_->host.set_pool_site(*value.pool, value.site, gate);
+    else
+        state_->host.set_site(value.site, gate);
+}
+
+void Predictor::set(const api::BackendSwitch& value) {
+    state_->host.set_backend(value.backend, {value.up, value.keep});
+}
+
+api::Result<Destination> Predictor::new_flow(const Flow& flow) const {
+    if (flow.client.is_v6() != flow.vip.address.is_v6()) {
+        return api::fail(api::ErrorCode::kInvalidArgument, "tracing a flow",
+                         "client " + flow.client.to_string() + " and VIP " + flow.vip.to_string() +
+                             " are of different families");
+    }
+    std::array<std::uint64_t, 2> address{};
+    std::memcpy(address.data(), flow.vip.address.bytes().data(), flow.vip.address.bytes().size());
+    const core::ForwardingTables& tables = *state_->tables;
+    const core::VipSlot* slot = tables.vips.find(address, flow.vip.address.is_v6() ? 1 : 0,
+                                                 static_cast<std::uint8_t>(flow.vip.protocol),
+                                                 __builtin_bswap16(flow.vip.port.value()));
+    if (slot == nullptr) {
+        return api::fail(api::ErrorCode::kNotFound, "tracing a flow", flow.vip.to_string() + " is no VIP");
+    }
+    const core::PoolEntry& pool = tables.pools[slot->pool];
+    const std::uint64_t hash = choice_hash(tables.seed, pool.hash, flow);
+    const core::Choice choice = core::choose(tables, pool, state_->host, hash, core::Admission::kNew);
+    Destination result;
+    result.pool = pool.id;
+    if (choice.site != core::kNoSiteId) result.site = api::SiteId{choice.site};
+    if (choice.backend != core::kNoBackendId) result.backend = api::BackendId{choice.backend};
+    return result;
+}
+
+}  // namespace detour::plan
