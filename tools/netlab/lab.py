@@ -20,6 +20,7 @@ What there is besides:
     signal(process, number), restart(process), alive(process)   "dataplane", "control", "nginx@pangyo-1", "decap@pangyo-1"
     socket(node, family, kind)       a Python socket that lives in the node
     connect(node, address, port)     a connected TCP socket; TimeoutError for silence, ConnectionRefusedError for a RST
+    api(method, path, body)          the control process's HTTP API without lbctl
     write_config(text)               replaces Detour's TOML; config_path, config_text()
     wait_serving()                   until both VIPs answer
     topology                         nodes, links, addresses: topology.py
@@ -354,6 +355,11 @@ class Lab:
 
     def lbctl_json(self, *arguments: str):
         return json.loads(self.lbctl(*arguments, "--output", "json").stdout)
+
+    def api(self, method: str, path: str, body=None, timeout: float = 30):
+        """One request to the control process's HTTP API (docs/api.md); the JSON answer. RuntimeError when it is none of
+        the 200s, OSError when nobody answers."""
+        return sockets.unix_json(self.dir / "control.sock", method, path, body, timeout)
 
     # ---- faults ----
 

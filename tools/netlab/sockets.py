@@ -5,6 +5,8 @@ setns() acts on one thread: a short-lived thread enters the namespace and makes 
 from __future__ import annotations
 
 import ctypes
+import http.client
+import json
 import os
 import socket
 import threading
@@ -102,3 +104,21 @@ def request(namespace: str, address: str, port: int, path: str = "/", method: st
     headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
     end = time.monotonic()
     return Response(int(lines[0].split()[1]), headers, rest, connected - begin, end - begin, local)
+
+
+def unix_json(path: os.PathLike[str], method: str, target: str, body, timeout: float):
+    """One HTTP request over a Unix socket, JSON both ways."""
+    connection = http.client.HTTPConnection("localhost", timeout=timeout)
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.sock.settimeout(timeout)
+        connection.sock.connect(str(path))
+        headers = {"Content-Type": "application/json", "Connection": "close"}
+        connection.request(method, target, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    finally:
+        connection.close()
+    if answer.status // 100 != 2:
+        raise RuntimeError(f"{method} {target}: {answer.status}: {text.strip()}")
+    return json.loads(text) if text.strip() else None
