@@ -5,13 +5,14 @@ Definitions (times in ms; the cut, the events and the clients use the same clock
     verdict_ms            cut -> the event that calls the site dark
     switch_ms             that event -> the last worker has passed the switch
     first_ok_ms           cut -> the first completed connection of those that the plan had placed on the dark site
-    all_ok_ms             cut -> the moment from which on all of those complete within 250 ms beyond the round trip. A late
-                          one counts until it is served (or gives up), so a client's own SYN retry is included
+    all_ok_ms             cut -> the moment from which on all of those complete within 250 ms beyond the round
+                          trip. A late one counts until it is served (or gives up), so a client's own SYN retry is
+                          included
     all_ok_start_ms       the same by the start of the last late one: without the client's retry
     new_failed            new connections that were started while the site was dark and failed, of any site
     in_flight_failed      connections that were under way to the dark site at the cut, and failed
-    reconnect_p50_ms, reconnect_p99_ms   by kind of long-lived client of the dark site: end of strand_after -> first answer
-                          on its next connection; null when that many never came back before the power did
+    reconnect_p50_ms, reconnect_p99_ms   by kind of long-lived client of the dark site: end of strand_after -> first
+                          answer on its next connection; null when that many never came back before the power did
     bystanders_disturbed  connections of other sites that failed, moved, or repeated a SYN while the site was dark, and
                           long-lived ones that ended
     drain_failed          connections of any site that failed from the drain to the end, and long-lived ones that ended
@@ -30,7 +31,7 @@ ALIVE = ("stopped", "ok")
 
 @dataclass
 class Story:
-    """What happened when, CLOCK_REALTIME ns. `placed` says for each connection id which site the plan had placed it on."""
+    """What happened when, CLOCK_REALTIME ns. `placed`: for each connection id the site that the plan had placed it on."""
 
     dark_site: str
     drained_site: str
@@ -154,8 +155,8 @@ def reconnects(story: Story, strand_ns: int | None) -> dict:
     for row in story.rows:
         if row["slot"] == 0 or row["site"] != story.dark_site or not row["start_ns"] < cut <= done_ns(row):
             continue
-        later = [r for r in story.rows if r["slot"] == row["slot"] and r["id"] > row["id"] and r["first_us"] is not None]
-        back = min((r["start_ns"] + r["first_us"] * 1000 for r in later), default=None)
+        later = [r for r in story.rows if r["slot"] == row["slot"] and r["id"] > row["id"]]
+        back = min((r["start_ns"] + r["first_us"] * 1000 for r in later if r["first_us"] is not None), default=None)
         never = strand_ns is None or back is None or back >= restored
         times[row["kind"]].append(math.inf if never else (back - strand_ns) / 1e6)
     return {

@@ -14,8 +14,8 @@ MARKS = {"begin": 1 * S, "cut": CUT, "restored": 20 * S, "returned": 25 * S, "dr
 
 
 def row(number, start, *, ms=105.0, site="anyang", result="ok", slot=0, kind="new", first=None, retries=0):
-    return {"id": number, "kind": kind, "slot": slot, "start_ns": int(start), "done_us": int(ms * 1000), "result": result,
-            "site": site, "first_us": first, "syn_retries": retries}
+    return {"id": number, "kind": kind, "slot": slot, "start_ns": int(start), "done_us": int(ms * 1000),
+            "result": result, "site": site, "first_us": first, "syn_retries": retries}
 
 
 def event(kind, at, **data):
