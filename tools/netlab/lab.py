@@ -250,9 +250,9 @@ class Lab:
             self.options["failover"]))
         self.start("dataplane", "pop", services.dataplane_command(
             self._programs["detour-dataplane"], self.dir, self.options["dataplane_args"]))
-        self._wait("dataplane", lambda: _accepts(self.dir / "dataplane.sock"), 60)
+        self.wait_accepting("dataplane")
         self.start("control", "pop", [self._programs["detour-control"], "--config", str(self.config_path)])
-        self._wait("control", lambda: _accepts(self.dir / "control.sock"), 30)
+        self.wait_accepting("control")
         self.wait_serving()
 
     def wait_serving(self, seconds: float = 30) -> None:
@@ -325,9 +325,12 @@ class Lab:
         processes.end([self.process(name)])
         self._reap()
         self.start(name, old["node"], old["command"])
-        ready = {"dataplane": self.dir / "dataplane.sock", "control": self.dir / "control.sock"}.get(name)
-        if ready:
-            self._wait(name, lambda: _accepts(ready), 60)
+        if name in ("dataplane", "control"):
+            self.wait_accepting(name)
+
+    def wait_accepting(self, name: str, seconds: float = 60) -> None:
+        """Until "dataplane" or "control" takes connections on its Unix socket."""
+        self._wait(name, lambda: _accepts(self.dir / f"{name}.sock"), seconds)
 
     def _reap(self) -> None:
         for child in self._children:
