@@ -38,9 +38,7 @@ class Timeline:
         print(f"{(at - self.begin_ns) / 1e9:8.3f} {cut}  {text}", flush=True)
 
     def event(self, event: dict) -> None:
-        what = " ".join(str(event[key]) for key in ("kind", "site", "pool", "backend") if event.get(key))
-        text = event.get("text") or event.get("reason") or ""
-        self.say(f"  detour: {what}: {text}" if text else f"  detour: {what}", report.event_ns(event))
+        self.say(f"  detour: {event['text']}", report.event_ns(event))
 
 
 class Load:

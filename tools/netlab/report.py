@@ -3,7 +3,8 @@
 Definitions (times in ms; the cut, the events and the clients use the same clock):
 
     verdict_ms            cut -> the event that calls the site dark
-    switch_ms             that event -> the last worker has passed the switch
+    switch_ms             that event -> the event that says that the last worker has passed the switch
+    switch_store_us       of it, inside the fast path: first store -> last worker
     first_ok_ms           cut -> the first completed connection of those that the plan had placed on the dark site
     all_ok_ms             cut -> the moment from which on all of those complete within 250 ms beyond the round
                           trip. A late one counts until it is served (or gives up), so a client's own SYN retry is
@@ -57,9 +58,10 @@ def event_value(event: dict, name: str):
     return event.get("data", {}).get(name, event.get(name))
 
 
-def find_event(events: list[dict], kind: str, site: str, after: int, **wanted) -> dict | None:
+def find_event(events: list[dict], kind: str, site: str | None, after: int, **wanted) -> dict | None:
+    """The first of that kind since `after`; site None: of any or no site."""
     for event in sorted(events, key=event_ns):
-        if event.get("kind") == kind and event.get("site") == site and event_ns(event) >= after:
+        if event.get("kind") == kind and site in (None, event.get("site")) and event_ns(event) >= after:
             if all(event_value(event, key) == value for key, value in wanted.items()):
                 return event
     return None
@@ -113,18 +115,14 @@ def detour_times(story: Story) -> dict:
     cut = story.marks["cut"]
     verdict = find_event(story.events, "verdict", story.dark_site, cut, to="dark")
     if verdict is None:
-        return {"verdict_ms": None, "switch_ms": None, "strand_ns": None}
+        return {"verdict_ms": None, "switch_ms": None, "switch_store_us": None, "strand_ns": None}
     decided = event_ns(verdict)
-    switched = None
-    for kind in ("switch_done", "switch"):
-        event = find_event(story.events, kind, story.dark_site, decided - 1_000_000)
-        if event is not None:
-            micros = event_value(event, "switch_us")
-            switched = round(float(micros) / 1000, 3) if micros is not None else ms(max(0, event_ns(event) - decided))
-            break
+    # The fast path's answer to the switch: it says how long its workers took, its time when we knew.
+    done = find_event(story.events, "switch_done", None, decided)
     strand = find_event(story.events, "strand", story.dark_site, decided)
     strand_ns = event_ns(strand) if strand else decided + int(story.strand_after_ms * 1e6)
-    return {"verdict_ms": ms(decided - cut), "switch_ms": switched, "strand_ns": strand_ns}
+    return {"verdict_ms": ms(decided - cut), "switch_ms": ms(event_ns(done) - decided) if done else None,
+            "switch_store_us": event_value(done, "switch_us") if done else None, "strand_ns": strand_ns}
 
 
 def moved_clients(story: Story) -> dict:
