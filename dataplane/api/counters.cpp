@@ -61,7 +61,8 @@ const std::array<ReasonInfo, kReasonCount> kReasons{{
     {Reason::kTransmitFull, kDropped, "transmit_full", "The transmit queue was full."},
     {Reason::kNoPlan, kDropped, "no_plan", "No plan has been applied yet."},
     {Reason::kKernelFull, kDropped, "kernel_full",
-     "Of those left to the kernel: not handed over, for its budget was spent or the port has no kernel side."},
+     "Of those left to the kernel: not handed over, for its budget was spent or the port has no kernel "
+     "side."},
 }};
 
 }  // namespace detour::api
