@@ -177,7 +177,8 @@ def test_a_frozen_backend_takes_connections_and_answers_nothing(lab):
 
 def test_mistakes_name_what_there_is(lab):
     for call, known in ((lambda: lab.darken("busan"), "pangyo"), (lambda: lab.freeze("busan-1"), "pangyo-1"),
-                        (lambda: lab.loss("busan", 3), "pangyo-backbone"), (lambda: lab.exec("busan", ["id"]), "client")):
+                        (lambda: lab.loss("busan", 3), "pangyo-backbone"),
+                        (lambda: lab.exec("busan", ["id"]), "client")):
         with pytest.raises(RuntimeError, match=known):
             call()
     with pytest.raises(RuntimeError, match="exists already"):
@@ -188,8 +189,8 @@ def test_mistakes_name_what_there_is(lab):
 def test_load_generator_logs_every_connection(lab, tmp_path):
     out = tmp_path / "load.json"
     child = lab.popen("client", [
-        lab.program("netlab-loadgen"), "--source", "198.18.1.1", "--source", "2001:db8:c:1::1", "--target", "10.1.0.11:80",
-        "--target", "[2001:db8:1:3::11]:80", "--new-rate", "200", "--long", "6", "--upload", "100KiB", "--upload-every",
+        lab.program("netlab-loadgen"), "--source", "198.18.1.1", "--source", "2001:db8:c:1::1", "--target",
+        "10.1.0.11:80", "--target", "[2001:db8:1:3::11]:80", "--new-rate", "200", "--long", "6", "--upload", "100KiB", "--upload-every",
         "300", "--out", str(out)], stdout=subprocess.PIPE, text=True)
     for line in child.stdout:  # totals, twice a second
         totals = json.loads(line)

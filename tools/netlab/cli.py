@@ -114,7 +114,8 @@ def change(options: argparse.Namespace) -> int:
     lab = Lab.attach(options.name)
     if options.verb in ("darken", "restore"):
         cut = getattr(lab, options.verb)(options.site, options.link)
-        print(f"{options.verb} {options.site} {options.link} realtime_ns={cut.before_ns} took_us={(cut.after_ns - cut.before_ns) // 1000}")
+        took_us = (cut.after_ns - cut.before_ns) // 1000
+        print(f"{options.verb} {options.site} {options.link} realtime_ns={cut.before_ns} took_us={took_us}")
     elif options.verb in ("freeze", "thaw"):
         getattr(lab, options.verb)(options.backend)
     else:

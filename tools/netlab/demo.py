@@ -38,9 +38,7 @@ class Timeline:
         print(f"{(at - self.begin_ns) / 1e9:8.3f} {cut}  {text}", flush=True)
 
     def event(self, event: dict) -> None:
-        what = " ".join(str(event[key]) for key in ("kind", "site", "pool", "backend") if event.get(key))
-        text = event.get("text") or event.get("reason") or ""
-        self.say(f"  detour: {what}: {text}" if text else f"  detour: {what}", report.event_ns(event))
+        self.say(f"  detour: {event['text']}", report.event_ns(event))
 
 
 class Load:
@@ -238,9 +236,10 @@ def build(directory: Path) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="tools/demo", description="Cut a site's power under load and watch the traffic move, in a lab on this machine.")
+        prog="tools/demo",
+        description="Cut a site's power under load and watch the traffic move, in a lab on this machine.")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--keep", action="store_true", help="leave the lab up afterwards (tools/lab status --name demo)")
+    parser.add_argument("--keep", action="store_true", help="leave the lab up (tools/lab status --name demo)")
     parser.add_argument("--build", type=Path, default=REPOSITORY / "build", help="build directory")
     parser.add_argument("--no-build", action="store_true", help="take what is built already")
     parser.add_argument("--name", default="demo", help="the lab's name (default demo)")
@@ -270,7 +269,8 @@ def run(options: argparse.Namespace) -> int:
         Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
     proof = {name: result[name] for name in ("moved", "came_back", "drain_moved", "drain_came_back")}
     good = all(proof.values())
-    print("\nthe traffic moved and came back" if good else f"\nnot shown: {', '.join(n for n, v in proof.items() if not v)}")
+    missing = ", ".join(name for name, value in proof.items() if not value)
+    print("\nthe traffic moved and came back" if good else f"\nnot shown: {missing}")
     return 0 if good else 1
 
 

@@ -13,11 +13,13 @@
 What there is besides:
     Lab.attach(name)                 a lab that `tools/lab up` or another process made
     up(), down()                     what `with` calls; detour=False gives a lab without Detour and decapsulators
-    exec(node, [cmd…])               run to its end; popen(node, [cmd…]) for pipes; start(name, node, [cmd…]) for a daemon
+    exec(node, [cmd…])               run to its end; popen(node, [cmd…]) for pipes
+    start(name, node, [cmd…])        a daemon that ends with the lab
     freeze(backend), thaw(backend)   SIGSTOP and SIGCONT of its servers: connections are taken, nothing is answered
     loss(link, percent)              links are named in lab.topology.links; "client" is the relay's wire
     delay(ms)                        round trip of the clients' wire, from now on
-    signal(process, number), restart(process), alive(process)   "dataplane", "control", "nginx@pangyo-1", "decap@pangyo-1"
+    signal(process, number), restart(process), alive(process)
+                                     processes are "dataplane", "control", "relay", "nginx@pangyo-1", "decap@pangyo-1" …
     socket(node, family, kind)       a Python socket that lives in the node
     connect(node, address, port)     a connected TCP socket; TimeoutError for silence, ConnectionRefusedError for a RST
     api(method, path, body)          the control process's HTTP API without lbctl
@@ -64,8 +66,8 @@ class Lab:
                  clients: int = 1, mtu: int = 1500, detour: bool = True, build: str | Path | None = None,
                  encap: str = "gue", outer: str = "v4", health: dict | None = None, failover: dict | None = None,
                  config: str = "", dataplane_args=(), decap: bool | None = None):
-        """`health` and `failover` change keys of the generated TOML; `config` replaces it whole. `encap` is gue or ipip,
-        `outer` the backends' address family. `decap` defaults to `detour`."""
+        """`health` and `failover` change keys of the generated TOML; `config` replaces it whole. `encap` is gue or
+        ipip, `outer` the backends' address family. `decap` defaults to `detour`."""
         if not re.fullmatch(r"[a-z0-9]{1,20}", name):
             raise ValueError(f"lab name {name!r}: from 1 to 20 small letters and digits")
         self.name = name
@@ -158,7 +160,8 @@ class Lab:
     def _refuse_existing(self) -> None:
         self._refused = self.dir.exists() or bool(namespaces.existing(self.name))
         if self._refused:
-            raise RuntimeError(f"a lab {self.name!r} exists already: `tools/lab down --name {self.name}`, or another name")
+            raise RuntimeError(
+                f"a lab {self.name!r} exists already: `tools/lab down --name {self.name}`, or another name")
 
     def _release_guard(self) -> None:
         if self._guard is not None:
@@ -247,9 +250,9 @@ class Lab:
             self.options["failover"]))
         self.start("dataplane", "pop", services.dataplane_command(
             self._programs["detour-dataplane"], self.dir, self.options["dataplane_args"]))
-        self._wait("dataplane", lambda: _accepts(self.dir / "dataplane.sock"), 60)
+        self.wait_accepting("dataplane")
         self.start("control", "pop", [self._programs["detour-control"], "--config", str(self.config_path)])
-        self._wait("control", lambda: _accepts(self.dir / "control.sock"), 30)
+        self.wait_accepting("control")
         self.wait_serving()
 
     def wait_serving(self, seconds: float = 30) -> None:
@@ -322,9 +325,12 @@ class Lab:
         processes.end([self.process(name)])
         self._reap()
         self.start(name, old["node"], old["command"])
-        ready = {"dataplane": self.dir / "dataplane.sock", "control": self.dir / "control.sock"}.get(name)
-        if ready:
-            self._wait(name, lambda: _accepts(ready), 60)
+        if name in ("dataplane", "control"):
+            self.wait_accepting(name)
+
+    def wait_accepting(self, name: str, seconds: float = 60) -> None:
+        """Until "dataplane" or "control" takes connections on its Unix socket."""
+        self._wait(name, lambda: _accepts(self.dir / f"{name}.sock"), seconds)
 
     def _reap(self) -> None:
         for child in self._children:
@@ -336,7 +342,8 @@ class Lab:
         done = subprocess.run(["nsenter", f"--net=/run/netns/{self.namespace(node)}", *command], capture_output=True,
                               text=True, timeout=timeout, input=input)
         if check and done.returncode != 0:
-            raise RuntimeError(f"{node}: {' '.join(command)}: status {done.returncode}: {(done.stderr or done.stdout).strip()}")
+            said = (done.stderr or done.stdout).strip()
+            raise RuntimeError(f"{node}: {' '.join(command)}: status {done.returncode}: {said}")
         return done
 
     def popen(self, node: str, command: list[str], **options) -> subprocess.Popen:
@@ -502,7 +509,7 @@ def _accepts(path: Path) -> bool:
 
 
 def _mount_bpffs() -> None:
-    """BPF programs of the PoP host are pinned or found below /sys/fs/bpf; a machine without systemd has it unmounted."""
+    """libxdp needs it; a machine without systemd has it unmounted."""
     if not os.path.ismount("/sys/fs/bpf"):
         subprocess.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"], check=True)
 

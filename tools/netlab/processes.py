@@ -119,7 +119,7 @@ def wait_for(what: str, check, seconds: float, process: subprocess.Popen[bytes] 
     while not check():
         ended = process is not None and process.poll() is not None
         if ended or time.monotonic() >= deadline:
-            why = f"its process ended with status {process.returncode}" if ended and process else f"not within {seconds:g} s"
+            why = f"its process ended with status {process.returncode}" if ended else f"not within {seconds:g} s"
             raise RuntimeError(f"waiting for {what}: {why}{log_tail(log)}")
         time.sleep(0.01)
 

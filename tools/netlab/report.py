@@ -3,15 +3,17 @@
 Definitions (times in ms; the cut, the events and the clients use the same clock):
 
     verdict_ms            cut -> the event that calls the site dark
-    switch_ms             that event -> the last worker has passed the switch
+    switch_ms             that event -> the event that says that the last worker has passed the switch
+    switch_store_us       of it, inside the fast path: first store -> last worker
     first_ok_ms           cut -> the first completed connection of those that the plan had placed on the dark site
-    all_ok_ms             cut -> the moment from which on all of those complete within 250 ms beyond the round trip. A late
-                          one counts until it is served (or gives up), so a client's own SYN retry is included
+    all_ok_ms             cut -> the moment from which on all of those complete within 250 ms beyond the round
+                          trip. A late one counts until it is served (or gives up), so a client's own SYN retry is
+                          included
     all_ok_start_ms       the same by the start of the last late one: without the client's retry
     new_failed            new connections that were started while the site was dark and failed, of any site
     in_flight_failed      connections that were under way to the dark site at the cut, and failed
-    reconnect_p50_ms, reconnect_p99_ms   by kind of long-lived client of the dark site: end of strand_after -> first answer
-                          on its next connection; null when that many never came back before the power did
+    reconnect_p50_ms, reconnect_p99_ms   by kind of long-lived client of the dark site: end of strand_after -> first
+                          answer on its next connection; null when that many never came back before the power did
     bystanders_disturbed  connections of other sites that failed, moved, or repeated a SYN while the site was dark, and
                           long-lived ones that ended
     drain_failed          connections of any site that failed from the drain to the end, and long-lived ones that ended
@@ -30,7 +32,7 @@ ALIVE = ("stopped", "ok")
 
 @dataclass
 class Story:
-    """What happened when, CLOCK_REALTIME ns. `placed` says for each connection id which site the plan had placed it on."""
+    """What happened when, CLOCK_REALTIME ns. `placed`: for each connection id the site that the plan had placed it on."""
 
     dark_site: str
     drained_site: str
@@ -56,9 +58,10 @@ def event_value(event: dict, name: str):
     return event.get("data", {}).get(name, event.get(name))
 
 
-def find_event(events: list[dict], kind: str, site: str, after: int, **wanted) -> dict | None:
+def find_event(events: list[dict], kind: str, site: str | None, after: int, **wanted) -> dict | None:
+    """The first of that kind since `after`; site None: of any or no site."""
     for event in sorted(events, key=event_ns):
-        if event.get("kind") == kind and event.get("site") == site and event_ns(event) >= after:
+        if event.get("kind") == kind and site in (None, event.get("site")) and event_ns(event) >= after:
             if all(event_value(event, key) == value for key, value in wanted.items()):
                 return event
     return None
@@ -112,18 +115,14 @@ def detour_times(story: Story) -> dict:
     cut = story.marks["cut"]
     verdict = find_event(story.events, "verdict", story.dark_site, cut, to="dark")
     if verdict is None:
-        return {"verdict_ms": None, "switch_ms": None, "strand_ns": None}
+        return {"verdict_ms": None, "switch_ms": None, "switch_store_us": None, "strand_ns": None}
     decided = event_ns(verdict)
-    switched = None
-    for kind in ("switch_done", "switch"):
-        event = find_event(story.events, kind, story.dark_site, decided - 1_000_000)
-        if event is not None:
-            micros = event_value(event, "switch_us")
-            switched = round(float(micros) / 1000, 3) if micros is not None else ms(max(0, event_ns(event) - decided))
-            break
+    # The fast path's answer to the switch: it says how long its workers took, its time when we knew.
+    done = find_event(story.events, "switch_done", None, decided)
     strand = find_event(story.events, "strand", story.dark_site, decided)
     strand_ns = event_ns(strand) if strand else decided + int(story.strand_after_ms * 1e6)
-    return {"verdict_ms": ms(decided - cut), "switch_ms": switched, "strand_ns": strand_ns}
+    return {"verdict_ms": ms(decided - cut), "switch_ms": ms(event_ns(done) - decided) if done else None,
+            "switch_store_us": event_value(done, "switch_us") if done else None, "strand_ns": strand_ns}
 
 
 def moved_clients(story: Story) -> dict:
@@ -154,8 +153,8 @@ def reconnects(story: Story, strand_ns: int | None) -> dict:
     for row in story.rows:
         if row["slot"] == 0 or row["site"] != story.dark_site or not row["start_ns"] < cut <= done_ns(row):
             continue
-        later = [r for r in story.rows if r["slot"] == row["slot"] and r["id"] > row["id"] and r["first_us"] is not None]
-        back = min((r["start_ns"] + r["first_us"] * 1000 for r in later), default=None)
+        later = [r for r in story.rows if r["slot"] == row["slot"] and r["id"] > row["id"]]
+        back = min((r["start_ns"] + r["first_us"] * 1000 for r in later if r["first_us"] is not None), default=None)
         never = strand_ns is None or back is None or back >= restored
         times[row["kind"]].append(math.inf if never else (back - strand_ns) / 1e6)
     return {

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from .topology import TCP_PORTS, UDP_PORT, VIP4, VIP6, Node, Topology
 
-PROGRAMS = ("detour-dataplane", "detour-control", "lbctl", "detour-decap", "netlab-relay", "netlab-loadgen", "netlab-echo")
 LAB_PROGRAMS = ("netlab-relay", "netlab-echo")
 GUE_PORT = 6080
 SSH_PORT = 22
@@ -28,7 +27,8 @@ def find_programs(build: Path, wanted: tuple[str, ...]) -> dict[str, str]:
                 found.setdefault(name, path)
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise FileNotFoundError(f"not built below {build}: {', '.join(missing)} (meson setup {build}; ninja -C {build})")
+        raise FileNotFoundError(
+            f"not built below {build}: {', '.join(missing)} (meson setup {build}; ninja -C {build})")
     return found
 
 
@@ -128,7 +128,8 @@ def toml_value(value) -> str:
 
 HEALTH = {"type": "http", "port": 80, "path": "/healthz", "interval": "200ms", "timeout": "200ms",
           "fast_interval": "50ms", "fall": 2, "rise": 2}
-FAILOVER = {"panic_threshold": 0.5, "max_dark_sites": 1, "ramp": "3s", "strand_after": "2s", "auto_return_within": "10m"}
+FAILOVER = {"panic_threshold": 0.5, "max_dark_sites": 1, "ramp": "3s", "strand_after": "2s",
+            "auto_return_within": "10m"}
 
 
 def detour_config(topology: Topology, folder: Path, encap: str, outer: str, health: dict, failover: dict) -> str:
@@ -140,7 +141,8 @@ def detour_config(topology: Topology, folder: Path, encap: str, outer: str, heal
         "[pop]", table({"name": "lab", "fleet_seed": "lab seed 5f2c8e1b9d47a630 not for production"}), "",
         "[dataplane]", table({
             "ports": ["eth0", "eth1"], "workers": 1, "source": ["10.8.1.2", "2001:db8:8:1::2"],
-            "flows_per_worker": 65536, "socket": str(folder / "dataplane.sock"), "state_dir": str(folder / "dataplane")}),
+            "flows_per_worker": 65536, "socket": str(folder / "dataplane.sock"),
+            "state_dir": str(folder / "dataplane")}),
         "", "[control]", table({"socket": str(folder / "control.sock"), "state_dir": str(folder / "control")}),
         "", "[failover]", table({**FAILOVER, **failover}), ""]
     for site in topology.sites:

@@ -5,7 +5,7 @@
                                                       pop                   │
                                                        │ eth1               │
                                                     backbone ── SITE router ┘ ── SITE-1, SITE-2 … (nginx, VIP on lo)
-                                                                 last SITE   ── SITE-gw ── SITE-1, SITE-2 … (plain nginx)
+                                                  the last SITE router ── SITE-gw ── SITE-1, SITE-2 … (plain nginx)
 
 Addresses (k: client 1…, i: site 1…, j: backend 1…):
 
@@ -117,7 +117,8 @@ class Topology:
     def _transit(self, link: Link, v4: str, v6: str, learn: bool = False) -> None:
         """Addresses .1/.2 of a /30 and ::1/::2 of a /64 on a link; permanent neighbours unless `learn`."""
         a, b = self.nodes[link.a].batch, self.nodes[link.b].batch
-        for batch, dev, own, other, mac in ((a, link.a_dev, "1", "2", link.b_mac), (b, link.b_dev, "2", "1", link.a_mac)):
+        ends = ((a, link.a_dev, "1", "2", link.b_mac), (b, link.b_dev, "2", "1", link.a_mac))
+        for batch, dev, own, other, mac in ends:
             batch.append(f"addr add {v4}{own}/30 dev {dev}")
             batch.append(f"addr add {v6}{own}/64 dev {dev} nodad")
             if not learn:
@@ -175,7 +176,8 @@ class Topology:
                 self.nodes[name].batch.append(f"route add {v6} via {via6}")
         self.nodes["pop"].batch += [
             f"route add 10.{i}.0.0/23 via 10.8.1.1", f"route add 10.254.{i}.0/30 via 10.8.1.1",
-            f"route add 2001:db8:1:{i:x}::/64 via 2001:db8:8:1::1", f"route add 2001:db8:2:{i:x}::/64 via 2001:db8:8:1::1",
+            f"route add 2001:db8:1:{i:x}::/64 via 2001:db8:8:1::1",
+            f"route add 2001:db8:2:{i:x}::/64 via 2001:db8:8:1::1",
             f"route add 2001:db8:fe:{i:x}::/64 via 2001:db8:8:1::1"]
         if site == self.gateway_site():
             self._build_gateway(i, site)
@@ -187,8 +189,9 @@ class Topology:
         gateway = self._stub(site, f"{site}-gw", "gw", "gateway", site, (f"10.{i}.0.", f"2001:db8:1:{i:x}::"), 11)
         self.nodes[site].batch += [f"route add 10.{i}.1.0/24 via {gateway.v4}",
                                    f"route add 2001:db8:2:{i:x}::/64 via {gateway.v6}"]
+        lan = (f"10.{i}.1.", f"2001:db8:2:{i:x}::")
         servers = [
-            self._stub(f"{site}-gw", f"{site}-{j}", f"s{j}", "server", site, (f"10.{i}.1.", f"2001:db8:2:{i:x}::"), 10 + j)
+            self._stub(f"{site}-gw", f"{site}-{j}", f"s{j}", "server", site, lan, 10 + j)
             for j in range(1, self.backends + 1)]
         for j in range(1, self.backends + 1):  # what masquerade takes as the source
             gateway.batch += [f"addr add 10.{i}.1.1/32 dev s{j}", f"addr add 2001:db8:2:{i:x}::1/128 dev s{j} nodad"]
@@ -206,7 +209,8 @@ class Topology:
         if kind == "backend":
             node.batch += [f"addr add {VIP4}/32 dev lo", f"addr add {VIP6}/128 dev lo nodad"]
         self._neighbour(self.nodes[parent].batch, parent_dev, link.b_mac, node.v4, node.v6)
-        self.nodes[parent].batch += [f"route add {node.v4}/32 dev {parent_dev}", f"route add {node.v6}/128 dev {parent_dev}"]
+        self.nodes[parent].batch += [
+            f"route add {node.v4}/32 dev {parent_dev}", f"route add {node.v6}/128 dev {parent_dev}"]
         return node
 
 

@@ -14,8 +14,8 @@ MARKS = {"begin": 1 * S, "cut": CUT, "restored": 20 * S, "returned": 25 * S, "dr
 
 
 def row(number, start, *, ms=105.0, site="anyang", result="ok", slot=0, kind="new", first=None, retries=0):
-    return {"id": number, "kind": kind, "slot": slot, "start_ns": int(start), "done_us": int(ms * 1000), "result": result,
-            "site": site, "first_us": first, "syn_retries": retries}
+    return {"id": number, "kind": kind, "slot": slot, "start_ns": int(start), "done_us": int(ms * 1000),
+            "result": result, "site": site, "first_us": first, "syn_retries": retries}
 
 
 def event(kind, at, **data):
@@ -44,7 +44,8 @@ def story():
     placed: dict[int, str] = {}
     return report.Story("pangyo", "anyang", 50, 2000, dict(MARKS), calm(placed),
                         [event("verdict", CUT + S * 0.4, **{"from": "suspect", "to": "dark"}),
-                         event("switch_done", CUT + S * 0.4, switch_us=350), event("strand", CUT + S * 2.4)], placed)
+                         {"kind": "switch_done", "time_ns": int(CUT + S * 0.4015), "data": {"switch_us": 350}},
+                         event("strand", CUT + S * 2.4)], placed)
 
 
 def add(story, placed, **fields):
@@ -58,7 +59,7 @@ def add(story, placed, **fields):
 
 def test_a_perfect_failover(story):
     result = report.figures(story)
-    assert (result["verdict_ms"], result["switch_ms"]) == (400.0, 0.35)
+    assert (result["verdict_ms"], result["switch_ms"], result["switch_store_us"]) == (400.0, 1.5, 350)
     assert 100 <= result["first_ok_ms"] <= 500
     assert result["all_ok_ms"] == 0
     assert result["bystanders_disturbed"] == result["drain_failed"] == result["new_failed"] == 0

@@ -1,0 +1,216 @@
+#include "tools/lbctl/cli.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+
+#include "tools/lbctl/text.h"
+#include "tools/lbctl/verbs.h"
+
+namespace detour::lbctl {
+
+namespace {
+
+using Run = std::function<ExitCode(const Settings&)>;
+
+std::string environment(const char* name, const char* fallback) {
+    const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): before any thread
+    return value == nullptr || *value == '\0' ? fallback : value;
+}
+
+/// Sets what the parsed verb will do. Options of a verb live until it has run.
+class Verbs {
+  public:
+    Verbs(CLI::App& app, Run& run) : app_(app), run_(run) {}
+
+    void add_all() {
+        add_shows();
+        add_events();
+        add_drains();
+        add_trace();
+        add_config();
+        add_rest();
+    }
+
+  private:
+    CLI::App* verb(CLI::App& parent, const std::string& name, const std::string& help) {
+        CLI::App* command = parent.add_subcommand(name, help);
+        command->fallthrough();
+        return command;
+    }
+    template <class Options>
+    void runs(CLI::App* command, std::shared_ptr<Options> options,
+              ExitCode (*function)(const Settings&, const Options&)) {
+        command->callback([this, options, function] {
+            run_ = [options, function](const Settings& settings) { return function(settings, *options); };
+        });
+    }
+    void runs(CLI::App* command, ExitCode (*function)(const Settings&)) {
+        command->callback([this, function] { run_ = function; });
+    }
+    static void duration_option(CLI::App* command, const std::string& name, const std::string& help,
+                                const std::function<void(std::chrono::milliseconds)>& store) {
+        command
+            ->add_option_function<std::string>(
+                name,
+                [name, store](const std::string& text) {
+                    const auto duration = parse_duration(text);
+                    if (!duration)
+                        throw CLI::ValidationError(name, "'" + text + "' is not a duration such as 30m");
+                    store(*duration);
+                },
+                help)
+            ->type_name("DURATION");
+    }
+
+    void add_shows() {
+        runs(verb(app_, "status", "How it is: sites, fast path, drains, alarms"), show_status);
+        runs(verb(app_, "sites", "Sites with verdict, admit, tier and domain"), show_sites);
+        runs(verb(app_, "flows", "Flows by worker and site"), show_flows);
+        const auto add_filtered = [this](const std::string& name, const std::string& help, auto function) {
+            auto filter = std::make_shared<Filter>();
+            CLI::App* command = verb(app_, name, help);
+            command->add_option("--site", filter->site, "Only this site")->type_name("SITE");
+            command->add_option("--pool", filter->pool, "Only this pool")->type_name("POOL");
+            runs<Filter>(command, filter, function);
+        };
+        add_filtered("pools", "Pools: where each one's traffic goes", show_pools);
+        add_filtered("backends", "Backends with their last probe", show_backends);
+    }
+
+    void add_events() {
+        auto query = std::make_shared<EventsQuery>();
+        CLI::App* command = verb(app_, "events", "What happened, in order");
+        command->add_flag("-f,--follow", query->follow, "Go on with what comes");
+        command->add_option("--since", query->since, "From 15m ago on, or after the event of this number")
+            ->type_name("DURATION|NUMBER");
+        command->add_option("--limit", query->limit, "At most so many, without --since 15m")
+            ->check(CLI::Range(1, 1'000'000))
+            ->type_name("COUNT");
+        runs<EventsQuery>(command, query, show_events);
+    }
+
+    void add_drains() {
+        auto options = std::make_shared<DrainCommand>();
+        CLI::App* command =
+            verb(app_, "drain", "Take new flows away from a site, pool@site, backend or domain");
+        command->add_option("target", options->target, "pangyo, talk@pangyo, 10.1.0.11 or kr/seongnam")
+            ->required()
+            ->type_name("TARGET");
+        duration_option(command, "--for", "It ends by itself after this; default 4h",
+                        [options](std::chrono::milliseconds value) { options->duration = value; });
+        command->add_option("--reason", options->reason, "For the timeline and those who look later")
+            ->type_name("TEXT");
+        command->add_flag("--wait", options->wait, "Wait until nothing new arrives and no flow is left");
+        duration_option(command, "--timeout", "The longest --wait; default 5m",
+                        [options](std::chrono::milliseconds value) { options->timeout = value; });
+        command->add_flag("--force", options->force, "Although a rail forbids it");
+        command->add_flag("--last-resort", options->last_resort, "It may be used when nothing else is left");
+        runs<DrainCommand>(command, options, drain);
+
+        auto target = std::make_shared<std::string>();
+        CLI::App* back =
+            verb(app_, "undrain", "Give its traffic back, by ramp; also to a site that is held back");
+        back->add_option("target", *target, "As drained")->required()->type_name("TARGET");
+        runs<std::string>(back, target, undrain);
+    }
+
+    void add_trace() {
+        auto options = std::make_shared<TraceCommand>();
+        CLI::App* command = verb(app_, "trace", "Where would this flow go, and why");
+        auto* source = command->add_option("source", options->source, "198.51.100.7:40000")->type_name("SRC");
+        auto* vip = command->add_option("vip", options->vip, "203.0.113.10:443/tcp")->type_name("VIP");
+        auto* file =
+            command->add_option("--file", options->file, "Many: JSON of docs/api.md, - for standard input");
+        file->type_name("FILE")->excludes(source)->excludes(vip);
+        source->needs(vip);
+        command->callback([this, options, file] {
+            if (file->empty() && options->source.empty()) throw CLI::RequiredError("SRC VIP, or --file,");
+            run_ = [options](const Settings& settings) { return trace(settings, *options); };
+        });
+    }
+
+    void add_config() {
+        CLI::App* command = verb(app_, "config", "Check, show or apply the configuration");
+        command->require_subcommand(1);
+        auto path = std::make_shared<std::string>();
+        CLI::App* check =
+            verb(*command, "check", "Every mistake with file, line and column; changes nothing");
+        check->add_option("path", *path, "A TOML file or a folder of them")
+            ->required()
+            ->type_name("FILE|DIR");
+        runs<std::string>(check, path, config_check);
+
+        auto options = std::make_shared<ShowConfig>();
+        CLI::App* show = verb(*command, "show", "What a file says, or without one what runs");
+        auto* shown = show->add_option("path", options->path, "A TOML file or a folder of them");
+        shown->type_name("FILE|DIR");
+        show->add_flag("--dataplane-args", options->dataplane_args, "The arguments of detour-dataplane")
+            ->needs(shown);
+        runs<ShowConfig>(show, options, config_show);
+
+        runs(verb(*command, "apply", "Load the configuration from disk, as reload does"), reload);
+        runs(verb(app_, "reload", "Load the configuration from disk; a bad one is refused whole"), reload);
+    }
+
+    void add_rest() {
+        auto domain = std::make_shared<std::string>();
+        CLI::App* plan = verb(app_, "plan", "What would happen");
+        plan->add_option("--fail", *domain, "If this site or domain failed")->required()->type_name("DOMAIN");
+        runs<std::string>(plan, domain, plan_fail);
+
+        runs(verb(app_, "version", "Of lbctl and of the control process"), show_version);
+
+        auto shell = std::make_shared<std::string>();
+        CLI::App* complete = verb(app_, "completion", "A completion script: source <(lbctl completion bash)");
+        complete->add_option("shell", *shell, "bash")->required()->check(CLI::IsMember({"bash"}));
+        runs<std::string>(complete, shell, completion);
+
+        auto kind = std::make_shared<std::string>();
+        CLI::App* listed = verb(app_, "names", "Names for the completion script");
+        listed->add_option("kind", *kind)->required()->check(CLI::IsMember({"sites", "pools", "targets"}));
+        listed->group("");  // not in the help
+        runs<std::string>(listed, kind, names);
+    }
+
+    CLI::App& app_;
+    Run& run_;
+};
+
+Colour colour_of_terminal() {
+    const bool off = !environment("NO_COLOR", "").empty() || environment("TERM", "dumb") == "dumb";
+    return !off && ::isatty(STDOUT_FILENO) == 1 ? Colour::kOn : Colour::kOff;
+}
+
+}  // namespace
+
+tl::expected<Invocation, ExitCode> parse_command_line(int argc, const char* const* argv) {
+    Invocation invocation;
+    invocation.settings.socket = environment("DETOUR_SOCKET", "/run/detour/control.sock");
+    invocation.settings.colour = colour_of_terminal();
+    CLI::App app("Operates Detour through the control process on this host.", "lbctl");
+    app.footer(
+        "Exit codes: 0 done; 1 failed; 2 wrong usage or config; 3 refused by a rail; 4 done here but not "
+        "everywhere;\n"
+        "5 timed out while waiting (the drain goes on). Environment: DETOUR_SOCKET, NO_COLOR.");
+    app.require_subcommand(1);
+    app.add_option("--socket", invocation.settings.socket, "The control process's socket")
+        ->type_name("PATH")
+        ->capture_default_str();
+    app.add_option("-o,--output", invocation.settings.output, "table or json")
+        ->transform(CLI::CheckedTransformer(
+                        std::map<std::string, Output>{{"table", Output::kTable}, {"json", Output::kJson}})
+                        .description(""))
+        ->type_name("FORM");
+    Verbs(app, invocation.run).add_all();
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        const int code = app.exit(error);
+        return tl::unexpected(code == 0 ? ExitCode::kDone : ExitCode::kUsage);
+    }
+    return invocation;
+}
+
+}  // namespace detour::lbctl

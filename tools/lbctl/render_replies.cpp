@@ -1,0 +1,153 @@
+// Events and the answers to commands (render.h).
+#include <fmt/format.h>
+
+#include "control/api/json.h"
+#include "tools/lbctl/render.h"
+#include "tools/lbctl/text.h"
+
+namespace detour::lbctl {
+
+using namespace detour::control;
+
+namespace {
+
+Tone tone_of_severity(std::string_view severity) {
+    if (severity == "alarm") return Tone::kBad;
+    return severity == "warning" ? Tone::kWarning : Tone::kPlain;
+}
+
+std::string data_text(const EventValue& value) {
+    if (const auto* text = std::get_if<std::string>(&value)) return printable(*text);
+    if (const auto* flag = std::get_if<bool>(&value)) return *flag ? "yes" : "no";
+    if (const auto* whole = std::get_if<std::int64_t>(&value)) return fmt::format("{}", *whole);
+    return fmt::format("{}", std::get<double>(value));
+}
+
+std::string missing_lines(std::span<const Missing> missing, const View& view) {
+    std::string out;
+    for (const Missing& one : missing) {
+        out += toned(fmt::format("NOT DONE at {}: {}", printable(one.where), printable(one.why)), Tone::kBad,
+                     view.colour) +
+               "\n";
+    }
+    return out;
+}
+
+}  // namespace
+
+std::string render(const Event& event, const View& view) {
+    // 2026-05-01T03:04:05.678901Z -> 2026-05-01 03:04:05.678Z
+    const std::string time = to_text(event.time);
+    std::string subject = event.site;
+    if (!event.pool.empty()) subject = subject.empty() ? event.pool : event.pool + "@" + subject;
+    if (!event.backend.empty()) subject += (subject.empty() ? "" : " ") + event.backend;
+    std::string line = fmt::format("{} {}Z  {:<14}  {:<18}  {}", time.substr(0, 10), time.substr(11, 12),
+                                   printable(event.kind), printable(subject), printable(event.text));
+    const char* separator = "  [";
+    for (const auto& [name, value] : event.data) {
+        line += fmt::format("{}{}={}", separator, printable(name), data_text(value));
+        separator = " ";
+    }
+    if (!event.data.empty()) line += "]";
+    return toned(line, tone_of_severity(event.severity), view.colour);
+}
+
+std::string render(const DrainReply& reply, const View& view) {
+    const Drain& drain = reply.drain;
+    std::string out = fmt::format("drained {} ({}): {}\n", printable(drain.target), printable(drain.kind),
+                                  printable(reply.effect));
+    Table moves({{"POOL"}, {"FROM"}, {"TO"}, {"SHARE OF POOL", Align::kRight}});
+    for (const Move& move : reply.moves) {
+        moves.row({{move.pool}, {move.from}, {move.to}, {percent_text(move.share)}});
+    }
+    if (!moves.empty()) out += moves.render(view.colour);
+    std::string state = drain.acknowledged ? "every worker has acknowledged it" : "NOT acknowledged yet";
+    if (reply.switch_us) state += fmt::format(", {} us after the first store", count_text(*reply.switch_us));
+    out += fmt::format("fast path   {}\n", state);
+    out += fmt::format("flows left  {}\n", drain.flows_left ? count_text(*drain.flows_left) : "not counted");
+    out += fmt::format("expires     {}\n", drain.expires ? until_text(*drain.expires, view.now) : "never");
+    if (!drain.reason.empty()) out += fmt::format("reason      {}\n", printable(drain.reason));
+    out += missing_lines(reply.not_done, view);
+    return out + fmt::format("undo:  lbctl undrain {}\n", shell_word(drain.target));
+}
+
+std::string render(const UndrainReply& reply, const View& view) {
+    std::string out = fmt::format("undrained {}: {}\n", printable(reply.target), printable(reply.effect));
+    if (reply.full_at) out += fmt::format("full again  {}\n", until_text(*reply.full_at, view.now));
+    return out + missing_lines(reply.not_done, view);
+}
+
+std::string render(const ReloadReply& reply, const View& /*view*/) {
+    if (!reply.changed) return "the configuration on disk is the one that runs; nothing changed\n";
+    std::string out = fmt::format("loaded; plan {}\n", reply.generation);
+    for (const std::string& change : reply.changes) out += "  " + printable(change) + "\n";
+    return out;
+}
+
+std::string render(const ConfigInfo& config, const View& view) {
+    std::string out = fmt::format("{}, loaded {}: {}, {}, {}\n", printable(config.path),
+                                  since_text(config.loaded, view.now), plural(config.sites, "site"),
+                                  plural(config.pools, "pool"), plural(config.backends, "backend"));
+    if (config.refused) {
+        out += toned(fmt::format("REFUSED {}: a newer version of it; what ran goes on running",
+                                 since_text(*config.refused, view.now)),
+                     Tone::kBad, view.colour) +
+               "\n";
+        for (const std::string& mistake : config.mistakes) out += printable(mistake) + "\n";
+        out += fmt::format("next: lbctl config check {}\n", shell_word(config.path));
+    }
+    return out;
+}
+
+std::string render(const PlanFailReply& forecast, const View& view) {
+    std::string failing;
+    for (const std::string& site : forecast.failing)
+        failing += (failing.empty() ? "" : ", ") + printable(site);
+    std::string out = fmt::format("if {} fails: {}\n\n", printable(forecast.domain),
+                                  failing.empty() ? "no site lies in it" : failing + " would be dark");
+    Table table({{"POOL"},
+                 {"SITE"},
+                 {"NOW", Align::kRight},
+                 {"AFTER", Align::kRight},
+                 {"LOAD AFTER", Align::kRight},
+                 {"NOTE"}});
+    for (const PoolForecast& pool : forecast.pools) {
+        for (const SiteShare& site : pool.sites) {
+            const bool over = site.load_after && *site.load_after > 1;
+            std::string note = site.fails ? "fails" : over ? "OVERLOADED" : "";
+            if (pool.lost) note = "NO SITE LEFT";
+            table.row({{pool.pool},
+                       {site.site},
+                       {percent_text(site.now)},
+                       {percent_text(site.after)},
+                       {site.load_after ? percent_text(*site.load_after) : ""},
+                       {note.empty() ? " " : note, over || pool.lost ? Tone::kBad : Tone::kPlain}});
+        }
+    }
+    out += table.render(view.colour);
+    for (const std::string& warning : forecast.warnings) {
+        out += toned("WARNING  " + printable(warning), Tone::kWarning, view.colour) + "\n";
+    }
+    return out;
+}
+
+std::string render(const Version& version, const View& view) {
+    return fmt::format("detour-control {}, API {}, PoP {}, started {}\n", printable(version.version),
+                       version.api, printable(version.pop), since_text(version.started, view.now));
+}
+
+std::string render(const ApiError& error, const View& view) {
+    const bool refused = error.code == api::ErrorCode::kRefused;
+    std::string out = fmt::format("lbctl: {}{}\n", toned(refused ? "refused: " : "", Tone::kBad, view.colour),
+                                  printable(error.to_string()));
+    for (const std::string& detail : error.details) out += printable(detail) + "\n";
+    if (!error.rail.empty()) out += fmt::format("rail: {}\n", printable(error.rail));
+    if (refused) {
+        out += error.override_by.empty()
+                   ? (error.rail.empty() ? "" : "nothing overrides it\n")
+                   : fmt::format("to do it all the same: {}\n", printable(error.override_by));
+    }
+    return out;
+}
+
+}  // namespace detour::lbctl
