@@ -6,10 +6,21 @@
 
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <string>
 #include <system_error>
 
+#include "dataplane/bpf/steer_maps.h"
+
 namespace detour::bpf {
+namespace {
+
+tl::unexpected<api::Error> too_long(std::size_t size) {
+    return api::fail(api::ErrorCode::kLimit, "handing a frame to the kernel",
+                     std::to_string(size) + " bytes are more than BPF_PROG_RUN takes");
+}
+
+}  // namespace
 
 api::Result<Injector> Injector::open() {
     std::array<bpf_insn, 2> pass{};
@@ -27,13 +38,19 @@ api::Result<Injector> Injector::open() {
 }
 
 api::Result<void> Injector::inject(int interface, std::span<const std::uint8_t> frame) {
+    constexpr std::uint32_t kMark = STEER_HANDED_BACK;
+    std::memcpy(buffer_.data(), &kMark, sizeof kMark);
+    if (frame.size() > buffer_.size() - sizeof kMark) return too_long(frame.size());
+    std::memcpy(buffer_.data() + sizeof kMark, frame.data(), frame.size());
+    const auto size = static_cast<std::uint32_t>(sizeof kMark + frame.size());
     xdp_md context{};
-    context.data_end = static_cast<std::uint32_t>(frame.size());
+    context.data = sizeof kMark;  // what lies before it is metadata
+    context.data_end = size;
     context.ingress_ifindex = static_cast<std::uint32_t>(interface);
     bpf_test_run_opts options{};
     options.sz = sizeof options;
-    options.data_in = frame.data();
-    options.data_size_in = static_cast<std::uint32_t>(frame.size());
+    options.data_in = buffer_.data();
+    options.data_size_in = size;
     options.ctx_in = &context;
     options.ctx_size_in = sizeof context;
     options.repeat = 1;

@@ -6,6 +6,8 @@
 // 20 µs a frame. One thread at a time. Needs CAP_NET_ADMIN and CAP_BPF.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -24,7 +26,9 @@ class Injector {
 
   private:
     explicit Injector(Descriptor program) noexcept : program_(std::move(program)) {}
+    static constexpr std::size_t kMaxBytes = 4096;
     Descriptor program_;
+    std::array<std::uint8_t, kMaxBytes> buffer_{};
 };
 
 }  // namespace detour::bpf
