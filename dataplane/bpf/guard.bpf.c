@@ -20,6 +20,13 @@ struct {
     __type(value, __u64);
 } guard_dropped SEC(".maps");
 
+/* ICMP and fragments of a VIP's address that the fast path found to be the kernel's. */
+static __always_inline bool is_handed_back(const struct __sk_buff *skb) {
+    const __u32 *mark = (void *)(long)skb->data_meta;
+
+    return (void *)(mark + 1) <= (void *)(long)skb->data && *mark == STEER_HANDED_BACK;
+}
+
 SEC("tc")
 int detour_guard(struct __sk_buff* skb) {
     const __u32 wanted = skb->len < GUARD_HEADER_BYTES ? skb->len : GUARD_HEADER_BYTES;
@@ -27,6 +34,7 @@ int detour_guard(struct __sk_buff* skb) {
     struct frame frame;
     __u64* dropped;
 
+    if (is_handed_back(skb)) return TC_ACT_UNSPEC;
     /* A failure only means that the headers look cut off. */
     if ((void*)(long)skb->data + wanted > (void*)(long)skb->data_end) bpf_skb_pull_data(skb, wanted);
     frame.data = (void*)(long)skb->data;
