@@ -13,6 +13,7 @@ namespace detour::bpf {
 namespace {
 
 constexpr const char* kObjectName = "steer.bpf.o";
+constexpr int kBuildDepth = 4;  // folders between an executable and the build tree's root
 
 [[nodiscard]] tl::unexpected<api::Error> not_ours(const std::string& ifname, const AttachedProgram& program) {
     return api::fail(api::ErrorCode::kRefused, "taking over " + ifname,
@@ -85,17 +86,15 @@ Result<std::filesystem::path> steering_object_path() {
     const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
     if (error) return api::fail(api::ErrorCode::kSystem, "finding this executable", error.message());
     const auto folder = program.parent_path();
-    const std::filesystem::path places[] = {
-        folder / kObjectName,          // beside it
-        folder / "bpf" / kObjectName,  // build tree, of dataplane/detour-dataplane
-        folder / ".." / "dataplane" / "bpf" /
-            kObjectName,  // build tree, of a program in a folder beside dataplane
-        folder / ".." / "lib" / "detour" / kObjectName,  // installed under a prefix
-        std::filesystem::path("/usr/lib/detour") / kObjectName,
-    };
+    std::vector<std::filesystem::path> places{folder, folder.parent_path() / "lib" / "detour"};
+    auto above = folder;
+    for (int i = 0; i < kBuildDepth; ++i, above = above.parent_path()) {
+        places.push_back(above / "dataplane" / "bpf");
+    }
+    places.emplace_back("/usr/lib/detour");
     std::string tried;
     for (const auto& place : places) {
-        const auto path = place.lexically_normal();
+        const auto path = place / kObjectName;
         if (std::filesystem::is_regular_file(path, error)) return path;
         tried += (tried.empty() ? "" : ", ") + path.string();
     }

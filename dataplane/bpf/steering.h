@@ -20,7 +20,7 @@
 //
 // Thread rule: nothing here is thread safe; all calls block (bpf and netlink system calls) and belong on a
 // thread that is no worker. Ownership: Steering and Guard own map descriptors; destroying them detaches
-// nothing. No DPDK here. Needs CAP_NET_ADMIN and CAP_BPF.
+// nothing. No DPDK here. Needs root: finding programs by id takes CAP_SYS_ADMIN.
 #pragma once
 
 #include <cstdint>
@@ -89,8 +89,8 @@ class Guard {
 /// forgotten by the guard last, so that the kernel sees no packet of either.
 [[nodiscard]] Result<void> set_vips(Guard& guard, Steering& steering, std::span<const api::Vip> vips);
 
-/// The object for the driver's `xdp_prog=`: steer.bpf.o beside the executable, in the build tree
-/// (../dataplane/bpf), or in /usr/lib/detour. Error kNotFound with the places that were tried.
+/// The object for the driver's `xdp_prog=`: steer.bpf.o beside the executable, in ../lib/detour, in the build
+/// tree, or in /usr/lib/detour. Error kNotFound with the places that were tried.
 [[nodiscard]] Result<std::filesystem::path> steering_object_path();
 
 }  // namespace detour::bpf
