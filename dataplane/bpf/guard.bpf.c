@@ -21,10 +21,10 @@ struct {
 } guard_dropped SEC(".maps");
 
 /* ICMP and fragments of a VIP's address that the fast path found to be the kernel's. */
-static __always_inline bool is_handed_back(const struct __sk_buff *skb) {
-    const __u32 *mark = (void *)(long)skb->data_meta;
+static __always_inline bool is_handed_back(const struct __sk_buff* skb) {
+    const __u32* mark = (void*)(long)skb->data_meta;
 
-    return (void *)(mark + 1) <= (void *)(long)skb->data && *mark == STEER_HANDED_BACK;
+    return (void*)(mark + 1) <= (void*)(long)skb->data && *mark == STEER_HANDED_BACK;
 }
 
 SEC("tc")

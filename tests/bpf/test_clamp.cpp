@@ -106,7 +106,7 @@ TEST_CASE("the MSS of a VIP's SYN-ACK is at most what the tunnel leaves, whereve
     const Program program = decap_program("detour_clamp");
     for (const Row& row : kRows) {
         for (const Family family : {Family::kV4, Family::kV6}) {
-            CAPTURE(row.name);
+            CAPTURE(std::string(row.name));
             CAPTURE(static_cast<int>(family));
             const auto before = counted(program, row.counter);
             const Ran ran = program.run(syn_ack(family, for_family(family, row.options)));

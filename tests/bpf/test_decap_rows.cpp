@@ -145,8 +145,8 @@ TEST_CASE("every encapsulation and family pair comes out as the inner packet beh
     for (const Mode& mode : kModes) {
         const Program program = decap_program(mode.program);
         for (const TunnelRow& row : kTunnelRows) {
-            CAPTURE(mode.program);
-            CAPTURE(row.name);
+            CAPTURE(std::string(mode.program));
+            CAPTURE(std::string(row.name));
             expect(mode, program, tunneled(row), taken(row.tunnel), client_frame(row.inner));
         }
     }
@@ -158,8 +158,8 @@ TEST_CASE("a frame cut anywhere passes untouched while it may be anything, and i
         for (const TunnelRow& row : kTunnelRows) {
             const Bytes whole = tunneled(row);
             for (std::size_t size = 14; size < whole.size(); ++size) {
-                CAPTURE(mode.program);
-                CAPTURE(row.name);
+                CAPTURE(std::string(mode.program));
+                CAPTURE(std::string(row.name));
                 CAPTURE(size);
                 const Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
                 if (!program.takes(cut)) continue;
@@ -176,8 +176,8 @@ TEST_CASE("an inner packet cut anywhere inside a whole outer one is malformed") 
         for (const TunnelRow& row : kTunnelRows) {
             const Bytes inner = client_frame(row.inner);
             for (std::size_t size = 14 + 4; size < inner.size(); ++size) {
-                CAPTURE(mode.program);
-                CAPTURE(row.name);
+                CAPTURE(std::string(mode.program));
+                CAPTURE(std::string(row.name));
                 CAPTURE(size);
                 const Bytes cut(inner.begin(), inner.begin() + static_cast<std::ptrdiff_t>(size));
                 expect_dropped(mode, program, tunneled(row, cut), DECAP_INNER_MALFORMED);
@@ -190,8 +190,8 @@ TEST_CASE("each mistake is counted under its own reason") {
     for (const Mode& mode : kModes) {
         const Program program = decap_program(mode.program);
         for (const Mistake& mistake : kMistakes) {
-            CAPTURE(mode.program);
-            CAPTURE(mistake.name);
+            CAPTURE(std::string(mode.program));
+            CAPTURE(std::string(mistake.name));
             Bytes frame = tunneled(mistake.row);
             mistake.change(frame);
             expect(mode, program, frame, mistake.counter, frame);
@@ -214,7 +214,7 @@ TEST_CASE("outer options and extension headers are taken off too") {
     const Bytes inner = client_frame(Family::kV6);
     for (const Mode& mode : kModes) {
         const Program program = decap_program(mode.program);
-        CAPTURE(mode.program);
+        CAPTURE(std::string(mode.program));
         const Frame v4 = link().ipv4("192.0.2.1", "192.0.2.11", {.options = Bytes(40, 1)});
         expect(mode, program, Frame(v4).inner(inner).bytes(), DECAP_IPIP, inner);
         const Frame v6 = outer(Family::kV6);
@@ -250,7 +250,7 @@ TEST_CASE("a congestion mark outside reaches an inner packet that can carry it, 
     for (const Mode& mode : kModes) {
         const Program program = decap_program(mode.program);
         for (const int ecn : {1, 2, 3}) {
-            CAPTURE(mode.program);
+            CAPTURE(std::string(mode.program));
             CAPTURE(ecn);
             Bytes inner = client_frame(Family::kV4);
             inner[15] = static_cast<std::uint8_t>(0xb8 | ecn);
@@ -284,7 +284,7 @@ TEST_CASE("XDP keeps VLAN tags: one, two, never more") {
         return result.inner(frame).bytes();
     };
     for (const TunnelRow& row : kTunnelRows) {
-        CAPTURE(row.name);
+        CAPTURE(std::string(row.name));
         for (const int tags : {1, 2}) {
             const Bytes wanted = tagged(tags, client_frame(row.inner));
             expect(kModes[0], program, tagged(tags, tunneled(row)), taken(row.tunnel), wanted);

@@ -170,7 +170,7 @@ void expect(const Scene& scene, const Bytes& frame, To to) {
 TEST_CASE("the steering program takes exactly what is a VIP's, and the guard drops the same") {
     const Scene scene;
     for (const Row& row : kRows) {
-        CAPTURE(row.name);
+        CAPTURE(std::string(row.name));
         const auto before = scene.guard.counter("guard_dropped", 0);
         expect(scene, row.frame, row.to);
         CHECK(scene.guard.counter("guard_dropped", 0) - before == (row.to == To::kUs ? 1 : 0));
@@ -209,7 +209,7 @@ TEST_CASE(
     };
     for (const Cut& cut : cuts) {
         for (std::size_t size = 14; size <= cut.frame.size(); ++size) {
-            CAPTURE(cut.name);
+            CAPTURE(std::string(cut.name));
             CAPTURE(size);
             const To to = size < cut.address_ends ? To::kKernel : size < cut.port_ends ? To::kUs : cut.whole;
             expect(scene, Bytes(cut.frame.begin(), cut.frame.begin() + static_cast<std::ptrdiff_t>(size)),
@@ -231,7 +231,7 @@ TEST_CASE("with empty maps everything is the kernel's") {
     const Program steer(DETOUR_STEER_OBJECT, "detour_steer");
     const Program guard(DETOUR_GUARD_OBJECT, "detour_guard");
     for (const Row& row : kRows) {
-        CAPTURE(row.name);
+        CAPTURE(std::string(row.name));
         CHECK(steer.run(row.frame).verdict == XDP_PASS);
         CHECK(guard.run(row.frame).verdict == static_cast<std::uint32_t>(TC_ACT_UNSPEC));
     }

@@ -164,7 +164,7 @@ std::vector<api::Vip> both_vips() {
 }
 
 void check_no_answer(const char* when) {
-    CAPTURE(when);
+    CAPTURE(std::string(when));
     CHECK_FALSE(kernel_refuses_vip(false));
     CHECK_FALSE(kernel_refuses_vip(true));
 }
