@@ -7,7 +7,7 @@
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 
-#include "vip_match.h"
+#include "dataplane/bpf/vip_match.h"
 
 /* Bytes that are made linear: two VLAN tags, IPv6 and a few extension headers. More of these, and the packet
  * counts as one that can't be read. */

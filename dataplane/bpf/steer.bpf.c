@@ -8,7 +8,7 @@
  */
 #include <linux/bpf.h>
 
-#include "vip_match.h"
+#include "dataplane/bpf/vip_match.h"
 
 struct {
     __uint(type, BPF_MAP_TYPE_XSKMAP);

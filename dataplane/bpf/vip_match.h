@@ -22,7 +22,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "steer_maps.h"
+#include "dataplane/bpf/steer_maps.h"
 
 #define STEER_VLAN_TAGS 2
 #define STEER_EXTENSIONS 8

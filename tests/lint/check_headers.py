@@ -1,19 +1,24 @@
 """Every header compiles alone, with the flags of a source file near it.
 
-A header that passed is not compiled again until it, or anything it includes, has changed: the build folder keeps a record.
+A header that some source file of the build includes first, before anything else, is shown to by the build itself. The
+others are compiled here. One that passed is not compiled again until it, or anything it includes, has changed: the build
+folder keeps a record.
 """
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sources import Finding, Tree
 
+FIRST_INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
 DROPPED_WITH_VALUE = {"-o", "-c", "-MF", "-MQ", "-MT"}
-DROPPED = {"-MD", "-MMD", "-fdiagnostics-color=always"}
+DROPPED = {"-MD", "-MMD", "-fdiagnostics-color=always", "-g", "-O2"}
 
 
 class Flags:
@@ -49,6 +54,12 @@ class Flags:
         return self.by_source[best] + self.folders
 
 
+def shown_by_build(tree: Tree, flags: Flags) -> set[str]:
+    """Headers that a compiled source file includes before anything else."""
+    first = (FIRST_INCLUDE.search(tree.read(source)) for source in flags.by_source if source in tree.files)
+    return {match[1] for match in first if match}
+
+
 def is_bpf(tree: Tree, header: str) -> bool:
     """Included by BPF programs alone: not for a C++ compiler."""
     users = [f for f in tree.cpp() if f'#include "{header}"' in tree.read(f)]
@@ -78,9 +89,13 @@ class Record:
 
     def add(self, header: str, digest: str, files: list[str]) -> None:
         self.entries[header] = {"digest": digest, "files": self._state(files)}
+        if len(self.entries) % 8 == 0:  # a run that is killed keeps most of what it learned
+            self.save()
 
     def save(self) -> None:
-        self.path.write_text(json.dumps(self.entries))
+        beside = self.path.with_suffix(f".{threading.get_ident()}")
+        beside.write_text(json.dumps(dict(self.entries)))
+        beside.replace(self.path)
 
 
 def dependencies(text: str, build: Path) -> list[str]:
@@ -111,8 +126,11 @@ def check_header(tree: Tree, build: Path, flags: Flags, record: Record, header: 
 def check(tree: Tree, build: Path) -> list[Finding]:
     (build / "lint").mkdir(exist_ok=True)
     flags, record = Flags(tree, build), Record(build / "lint" / "headers.json")
-    headers = tree.with_suffix(".h")
+    shown = shown_by_build(tree, flags)
+    headers = [header for header in tree.with_suffix(".h") if header not in shown]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        found = list(pool.map(lambda header: check_header(tree, build, flags, record, header), headers))
-    record.save()
+        try:
+            found = list(pool.map(lambda header: check_header(tree, build, flags, record, header), headers))
+        finally:
+            record.save()
     return [finding for findings in found for finding in findings]

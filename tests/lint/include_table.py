@@ -11,7 +11,7 @@ STAGES = ("dataplane/stages/", *CORE)
 
 BASE = ("tl/*", "fmt/*")
 POSIX = ("sys/*", "netinet/*", "arpa/*", "net/*", "unistd.h", "fcntl.h", "poll.h", "pthread.h", "sched.h", "signal.h",
-         "netdb.h", "ifaddrs.h", "getopt.h", "endian.h", "dirent.h", "syslog.h")
+         "netdb.h", "pwd.h", "ifaddrs.h", "getopt.h", "endian.h", "dirent.h", "syslog.h")
 LINUX = ("linux/*", "libmnl/*")
 BPF = ("bpf/*", "linux/*")
 DPDK = ("rte_*", "bus_*", "ethdev_*")
@@ -46,6 +46,8 @@ RULES = {
                             (*BASE, "toml++/*"), "the only file that may include toml++"),
     "control/api/": Rule(("control/api/", "dataplane/api/"), (*BASE, "boost/json*", "boost/system/*"),
                          "what lbctl may include: values and their JSON"),
+    "control/api/client.cpp": Rule(("control/api/", "dataplane/api/"), (*BASE, *POSIX, "boost/*"),
+                                   "the client's end of the API's socket"),
     "control/health/": Rule(("control/health/", "config/model.h", "dataplane/api/", "dataplane/core/"), BASE,
                             "the state machines are pure: no sockets"),
     "control/health/prober": Rule(("control/health/", "config/model.h", "dataplane/api/", "dataplane/core/"),

@@ -21,8 +21,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "decap_maps.h"
-#include "decap_packet.h"
+#include "tools/decap/decap_maps.h"
+#include "tools/decap/decap_packet.h"
 
 #define TCP_OPTION_END 0
 #define TCP_OPTION_NOP 1

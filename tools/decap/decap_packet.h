@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "decap_maps.h"
+#include "tools/decap/decap_maps.h"
 
 #define DECAP_VLAN_TAGS 2
 #define DECAP_EXTENSIONS 4
