@@ -16,8 +16,8 @@
 
 #define STEER_MAX_QUEUES 256
 
-/* What the injector (injector.h) puts before a frame that the fast path hands back, as XDP metadata: the guard lets
- * such a frame pass. Nothing on the wire can carry it. */
+/* What the injector (injector.h) puts before a frame that the fast path hands back, as XDP metadata: the
+ * guard lets such a frame pass. Nothing on the wire can carry it. */
 #define STEER_HANDED_BACK 0x64744b31u
 
 /* An address of either family, as on the wire; IPv4 uses the first 4 bytes, the rest is zero. */

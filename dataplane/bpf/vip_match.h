@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/in6.h>
