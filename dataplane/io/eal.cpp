@@ -23,8 +23,9 @@ constexpr std::size_t kBufferBytes = 4096;
 constexpr std::size_t kEalBytes = 48U << 20U;
 
 unsigned buffers(const Arguments& arguments) {
-    const auto ports = static_cast<unsigned>(arguments.ports.size());
-    return arguments.workers * (ports * kBuffersPerQueue + kBuffersPerWorker);
+    unsigned count = arguments.workers * kBuffersPerWorker;
+    for (const PortSpec& port : arguments.ports) count += port.queues * kBuffersPerQueue;
+    return count;
 }
 
 std::string lcores(const Arguments& arguments, std::span<const unsigned> allowed) {
@@ -51,8 +52,7 @@ std::vector<std::string> eal_arguments(const Arguments& arguments, MemoryKind me
     bool pci = false;
     for (unsigned i = 0; i < arguments.ports.size(); ++i) {
         pci = pci || arguments.ports[i].kind == PortKind::kPci;
-        list.push_back(
-            device_arguments(arguments.ports[i], i, {arguments.steering_object, arguments.workers}).option);
+        list.push_back(device_arguments(arguments.ports[i], i, arguments.steering_object).option);
     }
     if (!pci) list.emplace_back("--no-pci");
     return list;

@@ -29,7 +29,7 @@ api::Result<EthernetPort> EthernetPort::open(const PortSpec& spec, const Setup& 
         return api::fail(ErrorCode::kNotFound, "opening port " + spec.name, "the driver made no such device");
     }
     EthernetPort port(spec, id);
-    if (auto done = port.configure(setup); !done) return tl::unexpected(done.error());
+    if (auto done = port.configure(); !done) return tl::unexpected(done.error());
     if (auto done = port.set_up_queues(setup); !done) return tl::unexpected(done.error());
     if (const int error = rte_eth_dev_start(id); error != 0) {
         return api::fail(ErrorCode::kSystem, "starting port " + spec.name, reason(error));
@@ -49,25 +49,25 @@ EthernetPort::~EthernetPort() {
     rte_eth_dev_close(id_);
 }
 
-api::Result<void> EthernetPort::configure(const Setup& setup) const {
+api::Result<void> EthernetPort::configure() const {
     const std::string doing = "setting up port " + spec_.name;
     rte_eth_dev_info info{};
     if (const int error = rte_eth_dev_info_get(id_, &info); error != 0) {
         return api::fail(ErrorCode::kSystem, doing, reason(error));
     }
     const unsigned queues = std::min(info.max_rx_queues, info.max_tx_queues);
-    if (queues < setup.queues) {
+    if (queues < spec_.queues) {
         return api::fail(ErrorCode::kLimit, doing,
-                         fmt::format("it has {} queues and {} workers need one each", queues, setup.queues));
+                         fmt::format("it has {} queues and {} are needed", queues, spec_.queues));
     }
     rte_eth_conf conf{};
     const std::uint64_t spread =
         (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP) & info.flow_type_rss_offloads;
-    if (setup.queues > 1 && spread != 0) {
+    if (spec_.queues > 1 && spread != 0) {
         conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = spread;
     }
-    const auto count = static_cast<std::uint16_t>(setup.queues);
+    const auto count = static_cast<std::uint16_t>(spec_.queues);
     if (const int error = rte_eth_dev_configure(id_, count, count, &conf); error != 0) {
         return api::fail(ErrorCode::kSystem, doing, reason(error));
     }
@@ -80,7 +80,7 @@ api::Result<void> EthernetPort::set_up_queues(const Setup& setup) const {
     rte_eth_dev_adjust_nb_rx_tx_desc(id_, &receive_size, &transmit_size);
     const int numa = rte_eth_dev_socket_id(id_);
     const auto socket = static_cast<unsigned>(numa);  // SOCKET_ID_ANY is -1 here as there
-    for (std::uint16_t queue = 0; queue < setup.queues; ++queue) {
+    for (std::uint16_t queue = 0; queue < spec_.queues; ++queue) {
         int error = rte_eth_rx_queue_setup(id_, queue, receive_size, socket, nullptr, setup.pool);
         if (error == 0) error = rte_eth_tx_queue_setup(id_, queue, transmit_size, socket, nullptr);
         if (error != 0) {

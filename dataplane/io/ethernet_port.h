@@ -1,7 +1,7 @@
 // One DPDK port: its queues, and the receive and transmit calls of the workers.
 //
-// Opened and closed by the main thread; receive() and transmit() belong to the worker that has the queue's
-// number; state() and statistics may be asked by any thread.
+// Opened and closed by the main thread. Receive queue q belongs to worker q modulo the number of workers,
+// transmit queue w to worker w; state() and statistics may be asked by any thread.
 #pragma once
 
 #include <cstdint>
@@ -24,12 +24,11 @@ namespace detour::io {
 class EthernetPort {
   public:
     struct Setup {
-        std::string device;   ///< DPDK's name of it
-        unsigned queues = 1;  ///< one per worker
+        std::string device;  ///< DPDK's name of it
         rte_mempool* pool = nullptr;
     };
 
-    /// Error kNotFound: EAL made no such device; kLimit: it has fewer queues than there are workers; kSystem.
+    /// Error kNotFound: EAL made no such device; kLimit: it has fewer queues than the spec wants; kSystem.
     [[nodiscard]] static api::Result<EthernetPort> open(const PortSpec& spec, const Setup& setup);
     EthernetPort(EthernetPort&& other) noexcept;
     EthernetPort& operator=(EthernetPort&&) = delete;
@@ -44,11 +43,12 @@ class EthernetPort {
     [[nodiscard]] PortState state() const;
     /// All fields but `port` and `tx_full`.
     void collect(wire::PortStats& stats) const;
+    [[nodiscard]] unsigned queues() const noexcept { return spec_.queues; }
     [[nodiscard]] const PortSpec& spec() const noexcept { return spec_; }
 
   private:
     EthernetPort(PortSpec spec, std::uint16_t id) : spec_(std::move(spec)), id_(id) {}
-    [[nodiscard]] api::Result<void> configure(const Setup& setup) const;
+    [[nodiscard]] api::Result<void> configure() const;
     [[nodiscard]] api::Result<void> set_up_queues(const Setup& setup) const;
 
     PortSpec spec_;

@@ -43,7 +43,7 @@ api::Result<void> LivePath::open_ports(const Arguments& arguments) {
     ports_.reserve(arguments.ports.size());
     for (unsigned i = 0; i < arguments.ports.size(); ++i) {
         const std::string device = device_arguments(arguments.ports[i], i, {}).device;
-        auto port = EthernetPort::open(arguments.ports[i], {device, arguments.workers, *pool});
+        auto port = EthernetPort::open(arguments.ports[i], {device, *pool});
         if (!port) return tl::unexpected(port.error());
         ports_.push_back(*std::move(port));
     }

@@ -36,12 +36,12 @@ bool is_interface_name(std::string_view text) {
 api::Result<PortSpec> parse_port(std::string_view text) {
     const std::string whole(text);
     if (is_pci_address(text)) {
-        return PortSpec{PortKind::kPci, text.size() == 7 ? "0000:" + whole : whole, whole};
+        return PortSpec{PortKind::kPci, text.size() == 7 ? "0000:" + whole : whole, whole, 1};
     }
     if (text.starts_with("net_")) {
-        return PortSpec{PortKind::kDevice, whole.substr(0, whole.find(',')), whole};
+        return PortSpec{PortKind::kDevice, whole.substr(0, whole.find(',')), whole, 1};
     }
-    if (is_interface_name(text)) return PortSpec{PortKind::kInterface, whole, whole};
+    if (is_interface_name(text)) return PortSpec{PortKind::kInterface, whole, whole, 1};
     return api::fail(
         api::ErrorCode::kInvalidArgument, "reading --port",
         fmt::format("'{}' is no interface name, no PCI address (0000:01:00.0) and no DPDK device "
@@ -49,7 +49,7 @@ api::Result<PortSpec> parse_port(std::string_view text) {
                     text));
 }
 
-DeviceArguments device_arguments(const PortSpec& port, unsigned index, const SteeringChoice& steering) {
+DeviceArguments device_arguments(const PortSpec& port, unsigned index, std::string_view steering) {
     switch (port.kind) {
         case PortKind::kPci:
             return {"--allow=" + port.name, port.name};
@@ -60,7 +60,7 @@ DeviceArguments device_arguments(const PortSpec& port, unsigned index, const Ste
     }
     const std::string device = fmt::format("net_af_xdp{}", index);
     return {fmt::format("--vdev={},iface={},start_queue=0,queue_count={},xdp_prog={}", device, port.name,
-                        steering.queues, steering.object),
+                        port.queues, steering),
             device};
 }
 

@@ -19,25 +19,23 @@ enum class PortKind : std::uint8_t { kInterface, kPci, kDevice };
 
 struct PortSpec {
     PortKind kind = PortKind::kInterface;
-    std::string name;  ///< as the operator wrote it; for a device string the part before the first comma
-    std::string text;  ///< the whole argument
+    std::string name;     ///< as the operator wrote it; for a device string the part before the first comma
+    std::string text;     ///< the whole argument
+    unsigned queues = 1;  ///< receive queues to open; known at start, at least one per worker
     bool operator==(const PortSpec&) const = default;
 };
 
 /// Error kInvalidArgument when it is none of the three.
 [[nodiscard]] api::Result<PortSpec> parse_port(std::string_view text);
 
-/// What EAL is told about the port that is number `index` of the command line.
+/// What EAL is told about the port that is number `index` of the command line. `steering`: path of the XDP
+/// program, without a comma.
 struct DeviceArguments {
     std::string option;  ///< "--vdev=…" or "--allow=…"
     std::string device;  ///< name to find it by afterwards
 };
-struct SteeringChoice {
-    std::string object;  ///< path of the XDP program; may not contain a comma
-    unsigned queues = 1;
-};
 [[nodiscard]] DeviceArguments device_arguments(const PortSpec& port, unsigned index,
-                                               const SteeringChoice& steering);
+                                               std::string_view steering);
 
 /// Error kInvalidArgument when two ports name the same device, kLimit when there are too many.
 [[nodiscard]] api::Result<void> check_ports(std::span<const PortSpec> ports);

@@ -6,6 +6,7 @@
 #include "dataplane/io/channel.h"
 #include "dataplane/io/eal.h"
 #include "dataplane/io/huge_pages.h"
+#include "dataplane/io/interface_queues.h"
 #include "dataplane/io/kernel_side.h"
 #include "dataplane/io/live_path.h"
 #include "dataplane/io/request_handler.h"
@@ -43,6 +44,24 @@ api::Result<void> find_steering_object(Arguments& arguments) {
     auto path = bpf::steering_object_path();
     if (!path) return tl::unexpected(path.error());
     arguments.steering_object = path->string();
+    return {};
+}
+
+// Every queue of an interface must be opened; the other ports get one for each worker.
+api::Result<void> count_queues(Arguments& arguments) {
+    for (PortSpec& port : arguments.ports) {
+        port.queues = arguments.workers;
+        if (port.kind != PortKind::kInterface) continue;
+        auto queues = interface_queues(port.name);
+        if (!queues) return tl::unexpected(queues.error());
+        if (*queues < arguments.workers) {
+            return api::fail(api::ErrorCode::kLimit, "opening port " + port.name,
+                             fmt::format("it has {} queues, and {} workers need one each to send by: fewer "
+                                         "--workers, or ethtool -L {} combined {}",
+                                         *queues, arguments.workers, port.name, arguments.workers));
+        }
+        port.queues = *queues;
+    }
     return {};
 }
 
@@ -102,6 +121,7 @@ Service::~Service() = default;
 
 api::Result<std::unique_ptr<Service>> Service::start(Arguments arguments) {
     if (auto found = find_steering_object(arguments); !found) return tl::unexpected(found.error());
+    if (auto counted = count_queues(arguments); !counted) return tl::unexpected(counted.error());
     auto store = StateStore::open(arguments.state_dir);
     if (!store) return tl::unexpected(store.error());
     auto parts = std::make_unique<Parts>(*std::move(store), std::move(arguments));

@@ -42,6 +42,7 @@ void apply(rte_mbuf& mbuf, const core::Packet& packet) noexcept {
 
 Worker::Worker(const WorkerSetup& setup)
     : index_(setup.index),
+      workers_(setup.limits.workers),
       ports_(setup.ports),
       publication_(setup.publication),
       host_(setup.host),
@@ -62,7 +63,7 @@ void Worker::run() noexcept {
         flows_v6_.set(state_.flows_v6.used());
         state_.set_time(monotonic_ns());
         unsigned received = 0;
-        for (std::uint8_t port = 0; port < ports_.size(); ++port) received += poll(port, tables);
+        for (std::uint8_t port = 0; port < ports_.size(); ++port) received += poll_port(port, tables);
         if (received == 0) {
             state_.sweep(tables, kIdleSweep);
             rest();
@@ -76,9 +77,18 @@ void Worker::run() noexcept {
     publication_.offline(index_);
 }
 
-std::uint16_t Worker::poll(std::uint8_t port, const core::ForwardingTables& tables) noexcept {
+unsigned Worker::poll_port(std::uint8_t port, const core::ForwardingTables& tables) noexcept {
+    unsigned received = 0;
+    for (unsigned queue = index_; queue < ports_[port].queues(); queue += workers_) {
+        received += poll(port, static_cast<std::uint16_t>(queue), tables);
+    }
+    return received;
+}
+
+std::uint16_t Worker::poll(std::uint8_t port, std::uint16_t queue,
+                           const core::ForwardingTables& tables) noexcept {
     std::array<rte_mbuf*, api::kMaxBurst> mbufs;
-    const std::uint16_t received = ports_[port].receive(static_cast<std::uint16_t>(index_), mbufs);
+    const std::uint16_t received = ports_[port].receive(queue, mbufs);
     if (received == 0) return 0;
     fill(port, {mbufs.data(), received});
     stages::run(batch_, {tables, host_, state_});

@@ -1,8 +1,9 @@
 // A worker: one thread that receives, runs the pipeline and transmits, to completion, burst by burst.
 //
-// Owns queue `index` of every port. No lock and no allocation in the loop; a system call only to sleep when
-// idle, and to wake the kernel path. An idle worker sleeps longer and longer up to `idle_sleep`; it is
-// offline for RCU meanwhile. run() on the worker's thread; stop() and the getters from any.
+// Owns receive queues index, index + workers, … and transmit queue `index` of every port. No lock and no
+// allocation in the loop; a system call only to sleep when idle, and to wake the kernel path. An idle worker
+// sleeps longer and longer up to `idle_sleep`; it is offline for RCU meanwhile. run() on the worker's thread;
+// stop() and the getters from any.
 #pragma once
 
 #include <rte_mbuf.h>
@@ -60,7 +61,9 @@ class alignas(64) Worker {
         [[nodiscard]] std::span<rte_mbuf*> span() noexcept { return {mbufs.data(), count}; }
     };
 
-    [[nodiscard]] std::uint16_t poll(std::uint8_t port, const core::ForwardingTables& tables) noexcept;
+    [[nodiscard]] unsigned poll_port(std::uint8_t port, const core::ForwardingTables& tables) noexcept;
+    [[nodiscard]] std::uint16_t poll(std::uint8_t port, std::uint16_t queue,
+                                     const core::ForwardingTables& tables) noexcept;
     void fill(std::uint8_t port, std::span<rte_mbuf*> mbufs) noexcept;
     void dispatch() noexcept;
     void flush(std::size_t port) noexcept;
@@ -69,6 +72,7 @@ class alignas(64) Worker {
     void rest() noexcept;
 
     const unsigned index_;
+    const unsigned workers_;
     const std::span<const EthernetPort> ports_;
     Publication& publication_;
     const core::HostState& host_;

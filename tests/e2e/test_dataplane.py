@@ -343,6 +343,29 @@ def test_a_state_folder_serves_one_fast_path(bench):
         Process(bench.pair.far, bench.folder, "--port", "net_null0")
 
 
+def test_a_port_needs_a_queue_for_each_worker(bench):
+    with pytest.raises(RuntimeError, match="it has 1 queues, and 2 workers"):
+        bench.start("--workers", "2")
+    with pytest.raises(RuntimeError, match="nosuch"):
+        Process(bench.pair.far, bench.folder, "--port", "nosuch")
+
+
+def test_two_workers_both_take_a_plan_and_pass_a_switch(tmp_path):
+    pair = Pair("dw")
+    try:
+        process = Process(pair.far, tmp_path, "--port", "net_ring0", "--workers", "2")
+        control = Control(process.socket_path)
+        assert control.hello().workers == 2
+        plan = PlanBuilder(Pair.FAR_MAC, Pair.NEAR_MAC).site("pangyo")
+        control.apply(plan.pool("talk", [(VIP, 443, 6)], [["10.1.0.11"]]).generation(4))
+        wait_for(lambda: [w.acknowledged for w in control.stats().workers] == [4, 4])
+        assert control.set_sites(site_switch(0, sequence=1, admit=0)).sites[0].applied
+        wait_for(lambda: [w.scanned for w in control.stats().workers] == [4, 4], seconds=20)
+        assert process.stop() == 0
+    finally:
+        pair.close()
+
+
 def test_garbage_on_the_control_socket_harms_nothing(bench):
     control = bench.start()
     control.apply(two_sites(bench))
