@@ -79,6 +79,14 @@ def test_braces_in_strings_comments_and_lists_are_no_functions():
     assert check_size.check_text("x.cpp", text + function(70)) == []
 
 
+def test_the_rows_of_a_table_do_not_count_what_stands_beside_them_does():
+    rows = "const std::vector<Row> rows{\n" + "  {1, f(2), [](int a) { g(a); }},\n" * 300 + "};\n"
+    block = "if (a) {\n" + "  a += 1;\n" * 68 + "}\n"
+    assert check_size.check_text("x.cpp", "void f(int a) {\n" + rows + "}\n") == []
+    assert check_size.check_text("x.cpp", "Rows f(int a) {\nreturn {\n" + "  {1, 2},\n" * 300 + "};\n}\n") == []
+    assert [f.line for f in check_size.check_text("x.cpp", "void f(int a) {\n" + rows + block + "}\n")] == [1]
+
+
 def test_a_python_function_of_71_lines_is_caught():
     assert check_size.check_text("x.py", "def f():\n" + "    a = 1\n" * 69) == []
     assert [f.line for f in check_size.check_text("x.py", "\ndef f():\n" + "    a = 1\n" * 70)] == [2]
