@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* Reading a tunnel packet: which bytes are the outer headers, and may they go?
  *
- * Included by decap.bpf.c alone, after its maps. Works on offsets from the frame's start, each checked
+ * Included by decap.bpf.c alone. Works on offsets from the frame's start, each checked
  * against the frame's end before it is read, so the same code serves XDP and tc. Formats: IPIP RFC 2003 and
  * 2473, GRE RFC 2784, GUE draft-ietf-intarea-gue-09 (variants 0 and 1).
  */
