@@ -236,7 +236,9 @@ asio::awaitable<HttpReply> Router::post(HttpRequest request) {
 }
 
 asio::awaitable<HttpReply> Router::trace(std::string body) {
-    auto flows = co_await elsewhere(context_.heavy, [text = std::move(body)] { return parse_trace(text); });
+    // Work with captures gets a name: GCC 12 destroys a temporary of a co_await expression twice.
+    auto parse = [text = std::move(body)] { return parse_trace(text); };
+    auto flows = co_await elsewhere(context_.heavy, std::move(parse));
     if (!flows) co_return error_reply(flows.error());
     std::vector<FlowPlacement> placements;
     placements.reserve(flows->size());
@@ -253,8 +255,8 @@ asio::awaitable<HttpReply> Router::trace(std::string body) {
         // Probes and verdicts come first: let the loop run between parts.
         co_await asio::post(context_.loop, asio::use_awaitable);
     }
-    auto text =
-        co_await elsewhere(context_.heavy, [held = std::move(placements)] { return to_json(held) + "\n"; });
+    auto write = [held = std::move(placements)] { return to_json(held) + "\n"; };
+    auto text = co_await elsewhere(context_.heavy, std::move(write));
     co_return HttpReply{.body = std::move(text)};
 }
 
