@@ -49,6 +49,10 @@ void declare(CLI::App& app, Arguments& arguments, RawArguments& raw) {
         ->check(CLI::Range(0U, kMaxIdleSleepUs))
         ->capture_default_str();
     app.add_flag("--no-huge", raw.no_huge, "Use ordinary memory and leave /proc/sys/vm/nr_hugepages alone.");
+    app.add_flag(
+        "--release", arguments.release,
+        "At a clean stop, give VIP traffic back to the kernel. Default: it is dropped until the next start, "
+        "so that a restart refuses no client.");
     app.add_option("--steering", arguments.steering_object,
                    "XDP program for interface ports. Default: the one beside this program.");
     app.add_option("--log-level", arguments.log_level, "What is written to stderr.")

@@ -23,6 +23,7 @@ struct Arguments {
     std::size_t flows_per_worker = 0;         ///< IPv4 entries; IPv6 takes a quarter of it
     std::chrono::microseconds idle_sleep{0};  ///< longest sleep of an idle worker; 0: it spins
     bool huge_pages = true;
+    bool release = false;         ///< a clean stop takes the guards off: VIP packets are the kernel's again
     std::string steering_object;  ///< XDP program of the interface ports; empty: the one that comes along
     std::string log_level;
 };

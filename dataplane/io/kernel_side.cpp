@@ -42,4 +42,11 @@ api::Result<void> KernelSide::set_vips(std::span<const api::Vip> vips) {
     return {};
 }
 
+api::Result<void> KernelSide::release() {
+    for (Interface& interface : interfaces_) {
+        if (auto done = interface.guard.remove(); !done) return done;
+    }
+    return {};
+}
+
 }  // namespace detour::io

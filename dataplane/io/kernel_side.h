@@ -28,6 +28,9 @@ class KernelSide {
     /// From here on exactly these come to us. On an error some ports have them and some have not.
     [[nodiscard]] api::Result<void> set_vips(std::span<const api::Vip> vips);
 
+    /// Takes the guards off. The host stops being an edge host.
+    [[nodiscard]] api::Result<void> release();
+
   private:
     struct Interface {
         std::string name;

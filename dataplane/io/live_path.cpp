@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <rte_launch.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 
@@ -23,11 +24,11 @@ int run_worker(void* worker) {
 
 }  // namespace
 
-LivePath::LivePath(unsigned workers, KernelSide kernel)
-    : kernel_side_(std::move(kernel)), publication_(workers) {}
+LivePath::LivePath(const Arguments& arguments, KernelSide kernel)
+    : kernel_side_(std::move(kernel)), publication_(arguments.workers), release_(arguments.release) {}
 
 api::Result<std::unique_ptr<LivePath>> LivePath::open(const Arguments& arguments, KernelSide kernel) {
-    std::unique_ptr<LivePath> path(new LivePath(arguments.workers, std::move(kernel)));
+    std::unique_ptr<LivePath> path(new LivePath(arguments, std::move(kernel)));
     if (auto opened = path->open_ports(arguments); !opened) return tl::unexpected(opened.error());
     if (auto found = path->kernel_side_.find_steering(); !found) return tl::unexpected(found.error());
     auto kernel_path = KernelPath::open(arguments.ports);
@@ -65,6 +66,8 @@ LivePath::~LivePath() {
     for (const auto& worker : workers_) worker->stop();
     for (unsigned i = 0; i < started_; ++i) rte_eal_wait_lcore(lcore_of(i));
     kernel_path_.reset();
+    if (!release_) return;
+    if (auto done = kernel_side_.release(); !done) spdlog::warn("{}", done.error().to_string());
 }
 
 api::Result<void> LivePath::start() {

@@ -41,7 +41,7 @@ class LivePath final : public FastPath {
     }
 
   private:
-    LivePath(unsigned workers, KernelSide kernel);
+    LivePath(const Arguments& arguments, KernelSide kernel);
     [[nodiscard]] api::Result<void> open_ports(const Arguments& arguments);
     void make_workers(const Arguments& arguments);
 
@@ -52,6 +52,7 @@ class LivePath final : public FastPath {
     std::unique_ptr<KernelPath> kernel_path_;
     std::vector<std::unique_ptr<Worker>> workers_;
     unsigned started_ = 0;
+    const bool release_;
 };
 
 }  // namespace detour::io

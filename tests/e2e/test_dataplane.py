@@ -325,6 +325,15 @@ def test_a_clean_stop_ends_at_once_and_the_next_start_takes_the_port_again(bench
     assert bench.backend_of(syn(4500)) == expected
 
 
+@pytest.mark.parametrize("arguments, guarded", [((), True), (("--release",), False)])
+def test_a_clean_stop_leaves_the_guard_unless_told_to_release(bench, arguments, guarded):
+    control = bench.start(*arguments)
+    control.apply(two_sites(bench))
+    assert bench.process.stop() == 0
+    filters = command("ip", "netns", "exec", bench.pair.far, "tc", "filter", "show", "dev", "far", "ingress")
+    assert ("detour_guard" in filters) == guarded
+
+
 def test_a_corrupt_state_is_set_aside_and_the_fast_path_starts(bench):
     control = bench.start()
     control.apply(two_sites(bench))
