@@ -365,8 +365,12 @@ class Lab:
 
     def api(self, method: str, path: str, body=None, timeout: float = 30):
         """One request to the control process's HTTP API (docs/api.md); the JSON answer. RuntimeError when it is none of
-        the 200s, OSError when nobody answers."""
-        return sockets.unix_json(self.dir / "control.sock", method, path, body, timeout)
+        the 200s or nobody answers."""
+        try:
+            return sockets.unix_json(self.dir / "control.sock", method, path, body, timeout)
+        except OSError as error:
+            raise RuntimeError(f"{method} {path}: the control process does not answer: {error}"
+                               f"{processes.log_tail(self.log('control'))}") from None
 
     # ---- faults ----
 
