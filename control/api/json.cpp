@@ -250,9 +250,14 @@ void fields(V& v, Like<ErrorText> auto& x) {
 
 api::Result<json::value> parse(std::string_view text) {
     boost::system::error_code error;
-    json::value value = json::parse(json::string_view(text.data(), text.size()), error);
-    if (error) return api::fail(api::ErrorCode::kInvalidArgument, "reading JSON", error.message());
-    return value;
+    json::parser parser;
+    const std::size_t taken = parser.write_some(text.data(), text.size(), error);
+    if (!error && taken < text.size()) error = json::error::extra_data;
+    if (error) {
+        return api::fail(api::ErrorCode::kInvalidArgument, "reading JSON",
+                         fmt::format("{} at byte {}", error.message(), taken));
+    }
+    return parser.release();
 }
 
 template <class T>
