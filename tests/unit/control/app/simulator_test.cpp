@@ -1,0 +1,181 @@
+// Random histories of faults, drains, reloads and restarts against rules that must hold at every moment.
+#include <cstdlib>
+#include <random>
+
+#include "tests/unit/control/app/world.h"
+
+using namespace detour;
+using namespace detour::test;
+using failover::Phase;
+
+namespace {
+
+class History {
+  public:
+    explicit History(std::uint64_t seed) : random_(seed), world_(make_config()) { world_.boot(); }
+
+    void run() {
+        const unsigned steps = 8 + below(12);
+        for (unsigned i = 0; i < steps; ++i) {
+            disturb();
+            const unsigned slices = 1 + below(12);
+            for (unsigned slice = 0; slice < slices; ++slice) {
+                world_.run(nanoseconds(std::chrono::milliseconds(20 + below(900))));
+                check_always();
+            }
+        }
+        heal();
+    }
+    World& world() { return world_; }
+
+  private:
+    unsigned below(unsigned limit) { return static_cast<unsigned>(random_() % limit); }
+
+    config::Config make_config() {
+        Shape shape;
+        shape.sites.clear();
+        const unsigned sites = 2 + below(3);
+        static const char* kNames[] = {"pangyo", "anyang", "chuncheon", "gasan"};
+        for (unsigned i = 0; i < sites; ++i) shape.sites.emplace_back(kNames[i]);
+        shape.pools = 1 + below(3);
+        shape.backends = 1 + below(3);
+        config::Config config = sample_config(shape);
+        config.failover.auto_return_within = 60s;
+        config.failover.max_dark_sites = below(3);
+        for (config::Pool& pool : config.pools) pool.min_sites = below(3);
+        return config;
+    }
+
+    [[nodiscard]] const std::string& any_site() {
+        return world_.config().sites[below(static_cast<unsigned>(world_.config().sites.size()))].name;
+    }
+
+    void disturb() {
+        static const Cause kFaults[] = {Cause::kTimeout, Cause::kTimeout, Cause::kRefused, Cause::kBadStatus};
+        switch (below(12)) {
+            case 0:
+            case 1:
+            case 2:
+                world_.behave(any_site(), kFaults[below(4)]);
+                break;
+            case 3:
+            case 4:
+            case 5:
+                world_.behave(any_site(), Cause::kOk);
+                break;
+            case 6: {
+                const auto& pool =
+                    world_.config().pools[below(static_cast<unsigned>(world_.config().pools.size()))];
+                const auto& backend = pool.backends[below(static_cast<unsigned>(pool.backends.size()))];
+                world_.behaviour[backend.address] = below(2) == 0 ? Cause::kOk : kFaults[below(4)];
+                break;
+            }
+            case 7:
+                (void)world_.drain(any_site(), std::chrono::milliseconds(1000 + below(60'000)), below(3) == 0,
+                                   below(4) == 0);
+                break;
+            case 8:
+                (void)world_.undrain(any_site());
+                break;
+            case 9:
+                world_.restart_control();
+                break;
+            case 10:
+                if (below(2) == 0)
+                    world_.blank_fast_path();
+                else
+                    world_.acks[any_site()] = below(2) == 0;
+                break;
+            default: {
+                config::Config config = world_.config();
+                std::shuffle(config.pools.begin(), config.pools.end(), random_);
+                config.pools[0].backends[0].weight = 1 + below(200);
+                world_.reload(config);
+            }
+        }
+    }
+
+    void check_always() {
+        const app::Snapshot seen = world_.engine().snapshot(world_.now());
+        REQUIRE(world_.fast.plan.has_value());
+        bool another = false;
+        for (const app::SiteStatus& site : seen.sites) {
+            const bool takes = site.phase == Phase::kLive || site.phase == Phase::kRamping;
+            another |= takes && site.verdict != failover::Verdict::kDrained;
+        }
+        for (const app::SiteStatus& site : seen.sites) {
+            CAPTURE(site.name);
+            CAPTURE(failover::to_string(site.verdict));
+            const Gate gate = world_.fast.gate(site.id);
+            CHECK(gate == site.gate);  // the fast path has what the engine says
+            const bool out = site.verdict == failover::Verdict::kDrained || site.phase == Phase::kDark;
+            if (out && another && gate.admit > failover::kLastResort) {
+                FAIL_CHECK("takes new flows while another site may");
+            }
+            if (!gate.keep) CHECK(site.phase == Phase::kDark);
+        }
+        // Automation never takes the last site away.
+        bool any_live = false;
+        for (const app::SiteStatus& site : seen.sites) {
+            any_live |= site.phase != Phase::kDark || site.verdict == failover::Verdict::kDrained;
+        }
+        CHECK(any_live);
+        for (const app::PoolStatus& pool : seen.pools) {
+            for (const app::PoolSiteStatus& part : pool.sites) {
+                const auto id = std::find_if(seen.sites.begin(), seen.sites.end(), [&](const auto& site) {
+                                    return site.name == part.site;
+                                })->id;
+                CHECK(world_.fast.gate(id, pool.id) == part.gate);
+            }
+        }
+    }
+
+    /// Faults stop: everything comes back, or is held until an operator says so.
+    void heal() {
+        for (const config::Site& site : world_.config().sites) world_.behave(site.name, Cause::kOk);
+        world_.run(100s);
+        check_always();
+        for (const config::Site& site : world_.config().sites) {
+            const app::SiteStatus status = world_.site(site.name);
+            CAPTURE(site.name);
+            CAPTURE(failover::to_string(status.verdict));
+            const bool whole = status.gate == Gate{};
+            CHECK((whole || status.held || status.verdict == failover::Verdict::kDrained));
+            if (!whole) (void)world_.undrain(site.name);
+        }
+        world_.run(15s);
+        for (const app::SiteStatus& site : world_.engine().snapshot(world_.now()).sites) {
+            CAPTURE(site.name);
+            CHECK(site.verdict == failover::Verdict::kHealthy);
+            CHECK(world_.fast.gate(site.id) == Gate{});
+        }
+        for (const app::BackendStatus& backend : world_.engine().snapshot(world_.now()).backends) {
+            CHECK(world_.fast.flags(backend.id) == app::BackendFlags{true, true});
+        }
+        for (const app::PoolStatus& pool : world_.engine().snapshot(world_.now()).pools) {
+            for (const app::PoolSiteStatus& part : pool.sites) CHECK(part.effective == Gate{});
+        }
+    }
+
+    std::mt19937_64 random_;
+    World world_;
+};
+
+}  // namespace
+
+TEST_CASE("random histories keep every rule, and everything recovers or is held for an operator") {
+    // DETOUR_SIM_SEED repeats one history, DETOUR_SIM_COUNT sets how many are run.
+    const char* one = std::getenv("DETOUR_SIM_SEED");
+    const char* many = std::getenv("DETOUR_SIM_COUNT");
+    const std::uint64_t first = one != nullptr ? std::strtoull(one, nullptr, 10) : 20'260'501;
+    const std::uint64_t count = one != nullptr    ? 1
+                                : many != nullptr ? std::strtoull(many, nullptr, 10)
+                                                  : 2000;
+    MESSAGE("seeds " << first << " … " << first + count - 1);
+    for (std::uint64_t seed = first; seed < first + count; ++seed) {
+        CAPTURE(seed);
+        History history(seed);
+        history.run();
+        if (one != nullptr) MESSAGE(history.world().log());
+    }
+}
