@@ -81,6 +81,7 @@ class Engine::Impl {
     void tick_strands();
     void settle();
     void judge_part(Index index);
+    [[nodiscard]] bool may_go(const Part& part, Index index) const;
     void release_held();
     void check_pool(PoolState& pool);
     void mark(SiteState& site);

@@ -99,7 +99,8 @@ Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outc
     }
     if (step.changed) on_changed(index, before);
     if (site.burst) check_burst(site);
-    if (step.changed || !site.refused.empty()) judge(site);
+    const bool dark = site.admission.phase() == failover::Phase::kDark;
+    if (step.changed || dark || !site.refused.empty()) judge(site);
     if (was_fast && !fast(target)) back_to_grid(index);
     return finish();
 }

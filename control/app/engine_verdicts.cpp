@@ -47,7 +47,7 @@ void Engine::Impl::mark(SiteState& site) {
 void Engine::Impl::judge(SiteState& site) {
     const Looks looks = look(fleet_, site, config_.failover.dark_threshold);
     if (site.admission.phase() == Phase::kDark) {
-        if (looks.dark) return;
+        if (looks.dark || rising(fleet_, site)) return;
         site.admission.lighten(now_, rules(site));
         site.touched = true;
         mark(site);
@@ -88,10 +88,14 @@ std::string Engine::Impl::rail_against(const SiteState& site) const {
     if (static_cast<std::uint32_t>(away) >= config_.failover.max_dark_sites) {
         return "max_dark_sites = " + std::to_string(config_.failover.max_dark_sites);
     }
-    Coverage after = coverage(drains_);
-    after.sites[static_cast<std::size_t>(&site - fleet_.sites.data())] = true;
-    const std::vector<std::string> broken = below_min_sites(after);
-    return broken.empty() ? std::string{} : broken.front();
+    for (const Index index : site.parts) {
+        const PoolState& pool = fleet_.pools[fleet_.parts[index].pool];
+        const std::uint32_t left = others_taking(fleet_, pool, index);
+        if (fleet_.parts[index].weight == 0 || left >= pool.min_sites) continue;
+        return "pool " + pool.name + " would be left with " + std::to_string(left) +
+               " admitted sites, below its min_sites = " + std::to_string(pool.min_sites);
+    }
+    return {};
 }
 
 bool Engine::Impl::all_look_dark() const {
@@ -196,19 +200,33 @@ void Engine::Impl::settle() {
     for (const Index part : std::exchange(dirty_parts_, {})) switch_part(fleet_.parts[part]);
 }
 
+/// Another site takes the pool; for one that only answers badly the rails of its site and pool hold as well.
+bool Engine::Impl::may_go(const Part& part, Index index) const {
+    const PoolState& pool = fleet_.pools[part.pool];
+    const std::uint32_t others = others_taking(fleet_, pool, index);
+    if (others == 0 || !fleet_.sites[part.site].refused.empty()) return false;
+    const bool bad_answers = std::any_of(part.targets.begin(), part.targets.end(), [&](Index target) {
+        return health::answered(fleet_.targets[target].state.last());
+    });
+    return !bad_answers || others >= pool.min_sites;
+}
+
 void Engine::Impl::judge_part(Index index) {
     Part& part = fleet_.parts[index];
     const SiteState& site = fleet_.sites[part.site];
     const PoolState& pool = fleet_.pools[part.pool];
     if (part.weighted == 0 || site.burst || fail_static_ || site.admission.phase() == Phase::kDark) return;
     const bool dark = part.admission.phase() == Phase::kDark;
-    if (!dark && part.available == 0 && other_takes(fleet_, pool, index)) {
+    if (!dark && part.available == 0 && may_go(part, index)) {
         part.admission.darken(now_, false);
         Event& value = event(EventKind::kPoolVerdict, site, "none of its backends here is in service");
         value.pool = pool.name;
         value.to = "dark";
     } else if (dark && part.up_available > 0) {
-        part.admission.lighten(now_, part_rules());
+        AdmissionRules rules = part_rules();
+        if (site.admission.phase() == Phase::kRamping)
+            rules.ramp = health::milliseconds{0};  // one ramp is enough
+        part.admission.lighten(now_, rules);
         Event& value = event(EventKind::kPoolVerdict, site, "a backend answers again");
         value.pool = pool.name;
         value.from = "dark";
@@ -228,7 +246,7 @@ void Engine::Impl::release_held() {
             const Part& part = fleet_.parts[index];
             const PoolState& pool = fleet_.pools[part.pool];
             if (part.available == 0 || part.weight == 0 || part.admission.drained()) continue;
-            if (other_takes(fleet_, pool, index)) continue;
+            if (others_taking(fleet_, pool, index) > 0) continue;
             site.admission.release(now_, rules(site));
             site.touched = true;
             event(EventKind::kAlarm, site, "comes back unasked: pool " + pool.name + " has no other site");
@@ -275,7 +293,7 @@ failover::Gate Engine::Impl::site_gate(const SiteState& site) const {
     failover::Gate gate = site.admission.gate();
     if (!site.last_resort || !site.admission.drained() || site.admission.phase() != Phase::kLive) return gate;
     const bool needed = std::any_of(site.parts.begin(), site.parts.end(), [&](Index index) {
-        return !other_takes(fleet_, fleet_.pools[fleet_.parts[index].pool], index);
+        return others_taking(fleet_, fleet_.pools[fleet_.parts[index].pool], index) == 0;
     });
     if (needed) gate.admit = failover::kLastResort;
     return gate;

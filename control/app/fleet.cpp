@@ -208,9 +208,17 @@ bool takes(const Fleet& fleet, const Part& part) {
            open(fleet.sites[part.site].admission);
 }
 
-bool other_takes(const Fleet& fleet, const PoolState& pool, Index except) {
-    return std::any_of(pool.parts.begin(), pool.parts.end(),
-                       [&](Index index) { return index != except && takes(fleet, fleet.parts[index]); });
+std::uint32_t others_taking(const Fleet& fleet, const PoolState& pool, Index except) {
+    return static_cast<std::uint32_t>(std::count_if(pool.parts.begin(), pool.parts.end(), [&](Index index) {
+        return index != except && takes(fleet, fleet.parts[index]);
+    }));
+}
+
+bool rising(const Fleet& fleet, const SiteState& site) {
+    return std::any_of(site.targets.begin(), site.targets.end(), [&](Index index) {
+        const health::RiseFall& state = fleet.targets[index].state;
+        return state.state() != State::kUp && state.answers() > 0;
+    });
 }
 
 Looks look(const Fleet& fleet, const SiteState& site, double dark_threshold) {

@@ -119,8 +119,12 @@ struct Totals {
 
 /// The part takes new flows of its pool.
 [[nodiscard]] bool takes(const Fleet& fleet, const Part& part);
-/// Some other part of the pool than `except` does.
-[[nodiscard]] bool other_takes(const Fleet& fleet, const PoolState& pool, Index except);
+/// How many other parts of the pool than `except` do.
+[[nodiscard]] std::uint32_t others_taking(const Fleet& fleet, const PoolState& pool, Index except);
+
+/// Some backend of a dark site has begun to answer and may be up in a moment: the site waits for it, so that
+/// its pools come back together.
+[[nodiscard]] bool rising(const Fleet& fleet, const SiteState& site);
 
 struct Looks {
     bool dark = false;

@@ -162,7 +162,8 @@ void Admission::sign_of_life(Now now) noexcept {
 }
 
 void Admission::tick(Now now, const AdmissionRules& rules) {
-    if (record_.phase == Phase::kRamping && now.monotonic >= next_step_) {
+    const bool over = now.wall - record_.ramp_start >= rules.ramp;
+    if (record_.phase == Phase::kRamping && (over || now.monotonic >= next_step_)) {
         // A clock that was set back may slow a ramp, but not stop it for hours, and never turns it round.
         if (now.wall < record_.ramp_start) record_.ramp_start = now.wall;
         reached_ = std::max(reached_, ramp_admit(record_.ramp_start, rules.ramp, now.wall));

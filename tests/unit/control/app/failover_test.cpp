@@ -192,6 +192,7 @@ TEST_CASE("answering badly takes away at most max_dark_sites, silence takes all 
     const std::string left = closed(world.gate("pangyo")) ? "anyang" : "pangyo";
     CHECK(world.verdict(left) == Verdict::kDegraded);
     CHECK(world.site(left).reason.find("max_dark_sites = 1") != std::string::npos);
+    CHECK(world.gate(left, "pool0") == kOpen);  // not by way of its pools either
     CHECK(world.count(EventKind::kAlarm) > 0);
     world.behave(left, Cause::kTimeout);  // now it is unreachable
     world.run(5s);

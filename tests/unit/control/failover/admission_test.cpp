@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <string>
+#include <vector>
+
 using namespace detour;
 using namespace detour::failover;
 using namespace std::chrono_literals;
@@ -79,6 +82,18 @@ TEST_CASE("a wall clock that is set back never turns a ramp round and delays it 
     CHECK(site.gate() == kOpen);
 }
 
+TEST_CASE("a ramp that is over ends when next() says so, not a step later") {
+    Admission site;
+    site.darken(at(100s), false);
+    site.lighten(at(100s), kRules);
+    for (Now now = at(100s); site.phase() == Phase::kRamping; now = at(site.next(kRules, now).value)) {
+        site.tick(now, kRules);
+        REQUIRE(now.monotonic <= health::Monotonic{110s});
+        REQUIRE(site.next(kRules, now) > now.monotonic);
+    }
+    CHECK(site.gate() == kOpen);
+}
+
 TEST_CASE("ramp 0 comes back at once") {
     Admission site;
     const AdmissionRules rules{0s, 2s, 60s};
@@ -125,12 +140,12 @@ TEST_CASE("a drain takes no new flow, keeps what is there, and the mid-flow valu
 
 TEST_CASE("a drain that expires never lets in what was dark meanwhile") {
     struct Row {
-        const char* name;
+        std::string name;
         bool back_before_the_end;
         DrainEnd end;
         Phase after;
     };
-    const Row rows[] = {
+    const std::vector<Row> rows = {
         {"back before it expired", true, DrainEnd::kExpired, Phase::kHeld},
         {"back after it expired", false, DrainEnd::kExpired, Phase::kHeld},
         {"back before it was undrained", true, DrainEnd::kOperator, Phase::kHeld},
@@ -163,12 +178,12 @@ TEST_CASE("relight undoes darken, whatever was before") {
 
 TEST_CASE("what is adopted gives the gate that it was adopted from") {
     struct Row {
-        const char* name;
+        std::string name;
         bool drained;
         Gate in_force;
         Phase phase;
     };
-    const Row rows[] = {
+    const std::vector<Row> rows = {
         {"live", false, kOpen, Phase::kLive},
         {"dark", false, gate_of(0, 65535, true), Phase::kDark},
         {"dark and stranded", false, gate_of(0, 0, false), Phase::kDark},
