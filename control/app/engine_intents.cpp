@@ -212,6 +212,7 @@ void Engine::Impl::apply_drains(failover::DrainEnd end) {
     const Coverage now = coverage(drains_);
     for (Index i = 0; i < fleet_.sites.size(); ++i) {
         SiteState& site = fleet_.sites[i];
+        if (site.last_resort != now.last_resort[i]) site.dirty = true;
         site.last_resort = now.last_resort[i];
         if (site.admission.drained() == now.sites[i]) continue;
         if (now.sites[i]) {

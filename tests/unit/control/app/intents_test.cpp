@@ -225,3 +225,17 @@ TEST_CASE("a second drain of the same target replaces the first") {
     CHECK(closed(world.gate("pangyo")));
     CHECK(world.fast.site_stores == 1);
 }
+
+TEST_CASE("a second drain can make the site a last resort, or no longer") {
+    World world(sample_config());
+    world.boot();
+    REQUIRE(world.drain("pangyo").has_value());
+    world.behave("anyang", Cause::kTimeout);
+    world.behave("chuncheon", Cause::kTimeout);
+    world.run(10s);
+    CHECK(closed(world.gate("pangyo")));
+    REQUIRE(world.drain("pangyo", 4h, true, true).has_value());
+    CHECK_FALSE(closed(world.gate("pangyo")));
+    REQUIRE(world.drain("pangyo", 4h, true, false).has_value());
+    CHECK(closed(world.gate("pangyo")));
+}
