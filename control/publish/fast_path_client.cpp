@@ -337,4 +337,13 @@ void FastPathClient::get_stats(Answer<wire::StatsReply> answer) {
                    [](wire::Reply& reply) { return reply.mutable_stats(); }));
 }
 
+void FastPathClient::get_state(Answer<wire::StateReply> answer) {
+    wire::Request request;
+    request.mutable_get_state();
+    impl_->ask(RequestKind::kStats, request, impl_->options().plan_timeout,
+               expect<wire::StateReply>(
+                   std::move(answer), [](const wire::Reply& reply) { return reply.has_state(); },
+                   [](wire::Reply& reply) { return reply.mutable_state(); }));
+}
+
 }  // namespace detour::publish

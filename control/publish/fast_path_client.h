@@ -76,6 +76,8 @@ class FastPathClient {
     void set_switches(const std::vector<api::SiteSwitch>& sites,
                       const std::vector<api::BackendSwitch>& backends, Answer<wire::SetReply> answer);
     void get_stats(Answer<wire::StatsReply> answer);
+    /// What the fast path runs on now, as on_up() told it then.
+    void get_state(Answer<wire::StateReply> answer);
 
     /// Replies that came after their deadline and were thrown away.
     [[nodiscard]] std::uint64_t late_replies() const;

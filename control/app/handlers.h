@@ -1,0 +1,44 @@
+// Answers the API's questions from the service, and carries operators' intents to it.
+//
+// Thread: the service's. The service must outlive it.
+#pragma once
+
+#include <memory>
+
+#include "control/app/service.h"
+#include "control/plan/predict.h"
+#include "control/server/server.h"
+
+namespace detour::app {
+
+class ApiHandlers : public control::Handlers {
+  public:
+    explicit ApiHandlers(Service& service) : service_(service) {}
+
+    control::Version version() override;
+    control::Status status() override;
+    std::vector<control::SiteStatus> sites() override;
+    std::vector<control::PoolStatus> pools() override;
+    std::vector<control::BackendStatus> backends() override;
+    control::EventPage events(std::optional<std::uint64_t> since, std::size_t limit) override;
+    control::ConfigInfo config() override;
+    control::MetricsInput metrics() override;
+    control::Task<control::DrainReply> drain(control::DrainRequest request) override;
+    control::Task<control::UndrainReply> undrain(control::UndrainRequest request) override;
+    control::Task<control::ReloadReply> reload() override;
+    control::Outcome<std::vector<control::FlowPlacement>> trace(
+        std::span<const control::FlowQuery> flows) override;
+    control::Outcome<control::PlanFailReply> plan_fail(std::string_view domain) override;
+
+  private:
+    template <class View>
+    auto view(View make);
+    [[nodiscard]] api::Result<void> update_predictor(const Snapshot& snapshot);
+
+    Service& service_;
+    /// Tables of the plan that was last asked about: they cost some milliseconds to build.
+    std::optional<plan::Predictor> predictor_;
+    api::Generation predicted_;
+};
+
+}  // namespace detour::app
