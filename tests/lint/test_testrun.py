@@ -98,6 +98,6 @@ def test_a_suite_without_a_test_fails_the_run(tmp_path, capsys):
         suite, test = ["unit"], None
     assert run_all(Options(), [], tmp_path) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "0 passed, 1 failed, 0 skipped"
-    test = Test("unit", "t", [sys.executable, "-c", "pass"], None, 30)
+    test = Test("unit", "area/t", [sys.executable, "-c", "pass"], None, 30)
     assert run_all(Options(), [test], tmp_path) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 0 failed, 0 skipped"

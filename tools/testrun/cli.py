@@ -88,7 +88,7 @@ def run_suite(suite: str, tests: list[Test], logs: Path, report: Report) -> None
     started = time.monotonic()
     for test in tests:
         left = budget - (time.monotonic() - started)
-        log = logs / f"{suite}-{test.name}.log"
+        log = logs / f"{suite}-{test.name}.log".replace("/", "-")
         if left <= 0:
             outcome = Outcome(failed=1, note=f"not run: the suite's budget of {budget} s is spent")
         else:
