@@ -186,8 +186,10 @@ Actions Engine::Impl::adopt(const FastPathState& state, Now now) {
     applied_ = state.generation;
     if (published_) {
         plan::normalize(*published_);
-        if (!hops_) adopted_hops_ = plan::next_hops_of(*published_);
+        for (const auto& [address, hop] : plan::next_hops_of(*published_))
+            resolved_.try_emplace(address, hop);
     }
+    if (hops_) hops_ = with_resolved(std::move(*hops_));
     for (SiteState& site : fleet_.sites) {
         site.acks_known = false;
         mark(site);
@@ -213,12 +215,15 @@ void Engine::Impl::adopt_phases(const FastPathState& state) {
         part.admission.adopt(gate, std::nullopt, part_rules(), now_);
         if (part.admission.phase() != Phase::kLive) busy_parts_.insert(i);
     }
+    std::map<api::BackendId, Index> by_id;
+    for (Index i = 0; i < fleet_.targets.size(); ++i) by_id.emplace(fleet_.targets[i].id, i);
     for (const api::BackendSwitch& value : state.backends) {
-        for (Target& target : fleet_.targets) {
-            if (target.id != value.backend || target.state.state() != State::kUnknown) continue;
-            if (!value.up && !target.drained) target.state.set(State::kDown);
-            target.stranded = !value.keep;
-        }
+        const auto found = by_id.find(value.backend);
+        if (found == by_id.end()) continue;
+        Target& target = fleet_.targets[found->second];
+        if (target.state.state() != State::kUnknown) continue;
+        if (!value.up && !target.drained) target.state.set(State::kDown);
+        target.stranded = !value.keep;
     }
     for (Target& target : fleet_.targets) target.fresh = false;
     for (Part& part : fleet_.parts) count(fleet_, part);
@@ -267,17 +272,22 @@ Actions Engine::Impl::on_signals(const Signals& signals, Now now) {
 
 Actions Engine::Impl::on_next_hops(const plan::NextHops& next_hops, Now now) {
     begin(now);
-    const plan::NextHops& before = hops_ ? *hops_ : adopted_hops_;
-    plan::NextHops after = next_hops;
-    for (auto& [address, hop] : after) {
-        const auto known = before.find(address);
-        if (hop.resolved || known == before.end() || !known->second.resolved) continue;
-        // An old neighbour address may still be right; none at all never is.
-        if (known->second.port == hop.port) hop = known->second;
+    for (const auto& [address, hop] : next_hops) {
+        if (hop.resolved) resolved_[address] = hop;
     }
+    plan::NextHops after = with_resolved(next_hops);
     if (!hops_ || *hops_ != after) plan_wanted_ = true;
     hops_ = std::move(after);
     return finish();
+}
+
+/// An old neighbour address may still be right; none at all never is.
+plan::NextHops Engine::Impl::with_resolved(plan::NextHops next_hops) const {
+    for (auto& [address, hop] : next_hops) {
+        const auto known = resolved_.find(address);
+        if (!hop.resolved && known != resolved_.end() && known->second.port == hop.port) hop = known->second;
+    }
+    return next_hops;
 }
 
 api::Result<Actions> Engine::Impl::reload(config::Config config, Now now) {

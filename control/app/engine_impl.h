@@ -47,6 +47,7 @@ class Engine::Impl {
     Actions finish();
     void rebuild();
     void adopt_phases(const FastPathState& state);
+    [[nodiscard]] plan::NextHops with_resolved(plan::NextHops next_hops) const;
     void publish();
     void save_if_changed();
     [[nodiscard]] health::Monotonic next_wakeup() const;
@@ -152,7 +153,7 @@ class Engine::Impl {
     bool plan_wanted_ = false;
     bool state_dirty_ = false;
     std::optional<plan::NextHops> hops_;  ///< absent: the shell has not reported yet
-    plan::NextHops adopted_hops_;
+    plan::NextHops resolved_;             ///< the last resolved one of each address, also of an adopted plan
     std::optional<api::ForwardingPlan> published_;
     std::optional<api::ForwardingPlan> refused_;
     api::Generation applied_, acknowledged_, scanned_;

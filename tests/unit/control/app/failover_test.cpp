@@ -1,4 +1,8 @@
 // Sites, pools and backends that fail and come back, seen at the fast path.
+#include <time.h>
+
+#include <utility>
+
 #include "tests/unit/control/app/world.h"
 
 using namespace detour;
@@ -332,4 +336,57 @@ TEST_CASE("probes are spread over the interval and never more than a few wait fo
     CHECK(total >= 590);
     CHECK(total <= 601);
     for (const auto& [slice, count] : per_slice) CHECK(count < 70);  // 30 on average
+}
+
+TEST_CASE("dark_threshold: a site with too few backends left is dark, and comes back with one more") {
+    config::Config config = sample_config({.backends = 4});
+    config.failover.dark_threshold = 0.5;
+    World world(config);
+    world.boot();
+    const auto& backends = world.config().pools[0].backends;
+    world.behaviour[backends[0].address] = Cause::kRefused;
+    world.run(2s);
+    CHECK(world.gate("pangyo") == kOpen);
+    world.behaviour[backends[1].address] = Cause::kRefused;
+    world.run(2s);
+    CHECK(closed(world.gate("pangyo")));
+    world.run(10s);
+    CHECK(world.gate("pangyo").keep);  // two of its backends answer: nobody is stranded
+    world.behaviour[backends[1].address] = Cause::kOk;
+    world.run(2s);
+    CHECK_FALSE(closed(world.gate("pangyo")));
+}
+
+TEST_CASE("10,000 backends probed each second cost the engine a small part of a core") {
+    Shape shape;
+    shape.sites.clear();
+    for (int i = 0; i < 16; ++i) shape.sites.push_back("site" + std::to_string(i));
+    shape.pools = 1000;
+    shape.backends = 1;
+    config::Config config = sample_config(shape);
+    for (config::Pool& pool : config.pools) {
+        pool.backends.resize(10);
+        pool.health.interval = 1s;
+    }
+    app::Engine engine(config, {}, {}, {{1000s}, {1000s}});
+    std::vector<health::ProbeRequest> asked = engine.start({{1000s}, {1000s}}).probes;
+    timespec before{}, after{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+    std::size_t answered = 0;
+    for (int ms = 0; ms < 3000; ++ms) {
+        const health::Now now{{1000s + ms * 1ms}, {1000s + ms * 1ms}};
+        std::vector<health::ProbeRequest> next = engine.on_tick(now).probes;
+        for (const health::ProbeRequest& probe : std::exchange(asked, {})) {
+            ++answered;
+            for (const auto& more : engine.on_probe(probe.serial, {Cause::kOk, 0, 1ms}, now).probes)
+                next.push_back(more);
+        }
+        asked = std::move(next);
+    }
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+    const double used = static_cast<double>(after.tv_sec - before.tv_sec) +
+                        static_cast<double>(after.tv_nsec - before.tv_nsec) * 1e-9;
+    MESSAGE(answered << " results, " << used / 3 << " of a core");
+    CHECK(answered > 29'000);
+    CHECK(used / 3 < 0.5);
 }

@@ -319,3 +319,23 @@ TEST_CASE("no plan is made before the routes are known, and none for a fast path
     world.connect();
     CHECK(world.fast.plans == 1);
 }
+
+TEST_CASE("a restart before the kernel has found its neighbours again changes no next hop") {
+    for (const bool routes_first : {true, false}) {
+        CAPTURE(routes_first);
+        World world(sample_config());
+        world.boot();
+        plan::NextHops hops = world.hops();
+        for (auto& [address, hop] : hops) {
+            hop.resolved = false;
+            hop.destination = {};
+        }
+        app::Engine next(world.config(), app::decode_state(world.state_file).value(), {}, world.now());
+        std::vector<app::Actions> all;
+        all.push_back(next.start(world.now()));
+        if (routes_first) all.push_back(next.on_next_hops(hops, world.now()));
+        all.push_back(next.adopt(world.fast.state(), world.now()));
+        if (!routes_first) all.push_back(next.on_next_hops(hops, world.now()));
+        for (const app::Actions& actions : all) CHECK_FALSE(actions.plan.has_value());
+    }
+}
