@@ -33,10 +33,10 @@ config::Loaded load_on_loopback(const std::string& path) {
     return config;
 }
 
-/// Takes connections on 127.0.0.x, as a site's only backend.
+/// Takes connections on 127.0.0.x, as a site's backend of both pools.
 struct Site {
-    Site(asio::io_context& io, const std::string& address_in)
-        : address(address_in), acceptor(io, tcp::endpoint(asio::ip::make_address(address_in), 0)) {
+    Site(asio::io_context& io, const char* address, std::uint16_t port)
+        : acceptor(io, tcp::endpoint(asio::ip::make_address(address), port)) {
         accept();
     }
     void accept() {
@@ -45,8 +45,7 @@ struct Site {
         });
     }
     void die() { acceptor.close(); }
-    [[nodiscard]] unsigned port() const { return acceptor.local_endpoint().port(); }
-    std::string address;
+    [[nodiscard]] std::uint16_t port() const { return acceptor.local_endpoint().port(); }
     tcp::acceptor acceptor;
 };
 
@@ -54,8 +53,8 @@ struct Bench {
     static inline int count = 0;
     std::string folder = fmt::format("/tmp/detour-service-test.{}.{}", getpid(), ++count);
     asio::io_context io;
-    Site pangyo{io, "127.0.0.11"};
-    Site anyang{io, "127.0.0.12"};
+    Site pangyo{io, "127.0.0.11", 0};
+    Site anyang{io, "127.0.0.12", pangyo.port()};
     testing::FakeFastPath fast_path{
         io, (std::filesystem::create_directories(folder), folder + "/dataplane.sock")};
     std::string config_path = folder + "/detour.toml";
@@ -69,13 +68,14 @@ struct Bench {
         std::filesystem::remove_all(folder);
     }
 
-    [[nodiscard]] std::string pool(const Site& site, const char* name, int number) const {
+    [[nodiscard]] std::string pool(const char* name, int number) const {
         return fmt::format(
-            "[[pool]]\nname = \"{0}\"\nvip = [\"203.0.113.{1}:443/tcp\"]\n"
-            "health = {{ type = \"tcp\", port = {2}, interval = \"30ms\", timeout = \"1s\", "
+            "[[pool]]\nname = \"{}\"\nvip = [\"203.0.113.{}:443/tcp\"]\n"
+            "health = {{ type = \"tcp\", port = {}, interval = \"30ms\", timeout = \"1s\", "
             "fast_interval = \"10ms\", fall = 2, rise = 1 }}\n"
-            "[[pool.backend]]\nsite = \"{3}\"\naddress = \"{4}\"\n",
-            name, number, site.port(), number == 10 ? "pangyo" : "anyang", "10" + site.address.substr(3));
+            "[[pool.backend]]\nsite = \"pangyo\"\naddress = \"10.0.0.11\"\n"
+            "[[pool.backend]]\nsite = \"anyang\"\naddress = \"10.0.0.12\"\n",
+            name, number, pangyo.port());
     }
     [[nodiscard]] std::string config_text() const {
         return fmt::format(
@@ -85,7 +85,7 @@ struct Bench {
             "[failover]\nramp = \"0s\"\nstrand_after = \"50ms\"\n"
             "[[site]]\nname = \"pangyo\"\ndomain = [\"kr\", \"pangyo\"]\n"
             "[[site]]\nname = \"anyang\"\ndomain = [\"kr\", \"anyang\"]\n{1}{2}",
-            folder, pool(pangyo, "talk", 10), pool(anyang, "mail", 20));
+            folder, pool("talk", 10), pool("mail", 20));
     }
     void write_config(const std::string& text) const { std::ofstream(config_path) << text; }
 
@@ -153,7 +153,6 @@ failover::DrainRequest drain_of(const std::string& target) {
     request.target = target;
     request.reason = "test";
     request.by = "tester";
-    request.force = true;  // each pool has one site here
     return request;
 }
 
@@ -260,7 +259,9 @@ TEST_CASE("drains that are asked for at once wait for each other") {
     bench.settle();
     int done = 0;
     for (const char* target : {"pangyo", "anyang", "127.0.0.12", "nowhere"}) {
-        asio::co_spawn(bench.io, bench.service->drain(drain_of(target)),
+        auto request = drain_of(target);
+        request.force = true;  // the last one leaves nothing
+        asio::co_spawn(bench.io, bench.service->drain(std::move(request)),
                        [&](const std::exception_ptr&, const auto& result) { done += result ? 1 : 100; });
     }
     bench.wait_for([&] { return done == 103; });
@@ -334,9 +335,9 @@ TEST_CASE("the API shows what runs, answers where flows go, and carries drains")
     CHECK(status.sites.size() == 2);
     CHECK(status.dataplane.connected);
     CHECK(status.dataplane.acknowledged == status.dataplane.generation);
-    CHECK(handlers.pools().at(0).sites.at(0).share == 1.0);
+    CHECK(handlers.pools().at(0).sites.at(0).share == 0.5);
     CHECK(handlers.backends().at(0).state == "up");
-    CHECK(handlers.config().backends == 2);
+    CHECK(handlers.config().backends == 4);
     CHECK(handlers.metrics().plans == 1);
     CHECK(handlers.metrics().probes.at(0).outcome == "ok");
 
@@ -344,30 +345,34 @@ TEST_CASE("the API shows what runs, answers where flows go, and carries drains")
                                   api::Vip::parse("203.0.113.10:443/tcp").value()};
     auto placed = handlers.trace(std::span(&flow, 1));
     REQUIRE(placed);
-    CHECK(placed->at(0).site == "pangyo");
-    CHECK(placed->at(0).backend == "127.0.0.11");
+    CHECK(placed->at(0).backend == (placed->at(0).site == "pangyo" ? "127.0.0.11" : "127.0.0.12"));
 
     const auto forecast = handlers.plan_fail("kr/pangyo");
     REQUIRE(forecast);
     CHECK(forecast->failing == std::vector<std::string>{"pangyo"});
-    CHECK(forecast->pools.at(0).lost);
+    CHECK_FALSE(forecast->pools.at(0).lost);
+    CHECK(forecast->pools.at(0).sites.at(0).after == 1.0);
+    CHECK(forecast->pools.at(0).sites.at(1).after == 0.0);
     CHECK_FALSE(handlers.plan_fail("mars"));
 
     control::DrainRequest request;
     request.target = "pangyo";
     request.for_s = 60;
     request.by = "tester";
-    request.force = true;
     const auto drained = bench.run(handlers.drain(request));
     REQUIRE(drained);
     CHECK(drained->drain.target == "pangyo");
     CHECK(drained->drain.acknowledged);
     CHECK(drained->not_done.empty());
+    REQUIRE(drained->moves.size() == 2);
+    CHECK(drained->moves[0].from == "pangyo");
+    CHECK(drained->moves[0].to == "anyang");
+    CHECK(drained->moves[0].share == doctest::Approx(0.5));
     CHECK(drained->drain.expires.value() - drained->drain.since == 60s);
     CHECK(handlers.status().drains.size() == 1);
     CHECK(handlers.sites().at(0).verdict == "drained");
     placed = handlers.trace(std::span(&flow, 1));
-    CHECK(placed->at(0).site != "nowhere");
+    CHECK(placed->at(0).site == "anyang");
     CHECK(bench.run(handlers.undrain({"pangyo", "tester"})));
     CHECK_FALSE(bench.run(handlers.undrain({"pangyo", "tester"})));
 }
