@@ -98,9 +98,7 @@ void handshake(Packet& p, Keyed& k, core::SynEntry& s, Entry* entry, const Conte
     WorkerState& w = context.worker;
     if (has(p, core::kTcpRst)) {
         if (!context.tables.has_backend(s.backend)) return drop(p, Reason::kStranded);
-        send_to(p, s.backend, context, Reason::kForwardedHandshake);
-        s.time = 0;
-        return;
+        return send_to(p, s.backend, context, Reason::kForwardedHandshake);
     }
     const FlowValue v = FlowValue::make(s.backend, FlowState::kSeenOnce, p.acknowledgement, w.tick());
     if (entry != nullptr) {
@@ -136,7 +134,10 @@ void tcp(Packet& p, const Context& context) noexcept {
     if (entry != nullptr && !entry->value().syn_pending()) return pinned(p, *entry, context);
     core::SynEntry* s = k.syns.find(k.syn_key, p.flow_hash, context.worker.syn_time());
     const bool live_pin = entry != nullptr && entry->value().state() != FlowState::kTombstone;
-    if (s != nullptr && continues(p, *s, live_pin)) return handshake(p, k, *s, entry, context);
+    // A backend that still knows an older connection of this 5-tuple answers the SYN with a challenge ACK,
+    // and its client with a RST of the old numbers (RFC 5961): it belongs to where the SYN went.
+    const bool refuses = !live_pin && has(p, core::kTcpRst);
+    if (s != nullptr && (refuses || continues(p, *s, live_pin))) return handshake(p, k, *s, entry, context);
     if (entry == nullptr) return mid_flow(p, k, context);
     if (s == nullptr) entry->set_value(entry->value().with_syn_pending(0));
     pinned(p, *entry, context);

@@ -228,6 +228,26 @@ TEST_CASE("a client that was reset is not taken back when its site returns") {
     CHECK(c.data(900).reason == Reason::kResetSent);
 }
 
+TEST_CASE("a RST that answers a challenge ACK follows the SYN, with and without a tombstone") {
+    FastPath fast(make_plan());
+    const Client c{fast};
+    const std::uint16_t backend = c.connect();
+    darken(fast, site_of(fast, backend), false);
+    CHECK(c.data().reason == Reason::kResetSent);
+    fast.host.set_site(site_of(fast, backend), {});
+    const Client again{fast, false, c.port, 70000};
+    CHECK(again.syn().backend == backend);  // which still has the old connection, half open
+    const Out reset = again.segment(kRst, 123456, 0);
+    CHECK(reset.reason == Reason::kForwardedHandshake);
+    CHECK(reset.backend == backend);
+    CHECK(again.syn().backend == backend);
+    CHECK(again.ack().reason == Reason::kForwardedHandshake);
+    const Client fresh{fast, false, 40009, 70000};
+    const Out syn = fresh.syn();
+    CHECK(fresh.segment(kRst, 5, 0).backend == syn.backend);
+    CHECK(fresh.ack().reason == Reason::kForwardedHandshake);
+}
+
 TEST_CASE("resets stay within their budget; beyond it the client retries") {
     api::ForwardingPlan plan = make_plan();
     plan.resets_per_second = 100;
