@@ -170,7 +170,7 @@ TEST_CASE("random histories keep every rule, and everything recovers or is held 
     const std::uint64_t first = one != nullptr ? std::strtoull(one, nullptr, 10) : 20'260'501;
     const std::uint64_t count = one != nullptr    ? 1
                                 : many != nullptr ? std::strtoull(many, nullptr, 10)
-                                                  : 1500;
+                                                  : 1000;
     MESSAGE("seeds " << first << " … " << first + count - 1);
     for (std::uint64_t seed = first; seed < first + count; ++seed) {
         CAPTURE(seed);
