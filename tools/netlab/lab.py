@@ -232,10 +232,12 @@ class Lab:
             else:
                 self._wait(name, lambda name=name: "ready" in self.log(name).read_text(errors="replace"))
 
-    def _wait(self, name: str, check, seconds: float = 20) -> None:
+    def _wait(self, what: str, check, seconds: float = 20) -> None:
+        """`what` begins with a process's name; its end ends the waiting, its log explains a failure."""
+        name = what.split("'")[0]
         pid = self._processes[name]["pid"]
         child = next((c for c in self._children if c.pid == pid), None)
-        processes.wait_for(name, check, seconds, child, self.log(name))
+        processes.wait_for(what, check, seconds, child, self.log(name))
 
     def _warm(self) -> None:
         """The one link without static neighbours: let the PoP and the backbone learn each other."""
@@ -254,6 +256,11 @@ class Lab:
         self.start("control", "pop", [self._programs["detour-control"], "--config", str(self.config_path)])
         self.wait_accepting("control")
         self.wait_serving()
+        if not self.options["config"]:
+            self._wait("control's backends, all up", self._all_up, 15)
+
+    def _all_up(self) -> bool:
+        return all(backend["state"] == "up" for backend in self.api("GET", "/v1/backends"))
 
     def wait_serving(self, seconds: float = 30) -> None:
         """Until a client gets an answer from both VIPs."""
@@ -361,7 +368,9 @@ class Lab:
                          check=check, timeout=timeout)
 
     def lbctl_json(self, *arguments: str):
-        return json.loads(self.lbctl(*arguments, "--output", "json").stdout)
+        """Parsed `--output json`; of `events`, which prints a line each, a list."""
+        text = self.lbctl(*arguments, "--output", "json").stdout
+        return [json.loads(line) for line in text.splitlines()] if arguments[0] == "events" else json.loads(text)
 
     def api(self, method: str, path: str, body=None, timeout: float = 30):
         """One request to the control process's HTTP API (docs/api.md); the JSON answer. RuntimeError when it is none of
