@@ -1,9 +1,9 @@
-// Paths and query parameters (RFC 3986 section 3.4).
+#include "control/server/query.h"
+
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
-
-#include "control/server/routes.h"
 
 namespace detour::control {
 

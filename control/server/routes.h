@@ -1,4 +1,4 @@
-// One request to one reply: paths, methods and query parameters (docs/api.md), without sockets or HTTP
+// One request to one reply: paths and methods (docs/api.md), without sockets or HTTP
 // parsing.
 //
 // Thread rule: the loop; big bodies are read and written on `heavy`. `Handlers` must outlive every call.
@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "control/server/query.h"
 #include "control/server/server.h"
 
 namespace detour::control {
@@ -31,15 +32,6 @@ struct HttpReply {
     std::string body;
     std::string allow;  ///< for 405
 };
-
-/// "/v1/events" of "/v1/events?since=3".
-[[nodiscard]] std::string_view path_of(std::string_view target) noexcept;
-/// A parameter's value, percent-decoded; nullopt when it is absent. Error kInvalidArgument for a bad escape.
-[[nodiscard]] api::Result<std::optional<std::string>> query_value(std::string_view target,
-                                                                  std::string_view name);
-/// A whole number of the query; `fallback` when absent.
-[[nodiscard]] api::Result<std::optional<std::uint64_t>> query_number(std::string_view target,
-                                                                     std::string_view name);
 
 /// The reply that carries an error.
 [[nodiscard]] HttpReply error_reply(const ApiError& error);

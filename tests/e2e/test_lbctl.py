@@ -49,7 +49,7 @@ STATUS = {"version": VERSION, "now": "2026-05-01T04:05:06.000000Z", "state": "al
                         "workers": [{"worker": 0, "acknowledged": 42, "flows_v4": 1234567, "flows_v6": 3}]},
           "sites": SITES, "pools": 1, "pools_not_ok": 1, "drains": [DRAIN]}
 EVENTS = [{"sequence": n, "time": f"2026-05-01T03:04:{n:02}.678901Z", "kind": "verdict", "severity": "alarm",
-           "site": "pangyo", "text": "suspect -> dark", "data": {"switch_us": 200 + n}} for n in range(1, 6)]
+           "site": "pangyo", "text": "suspect -> dark", "data": {"switch_us": 200 + n, "monotonic_us": 9, "to": "dark"}} for n in range(1, 6)]
 DRAINED = {"drain": DRAIN, "effect": "no new flow goes there", "switch_us": 210, "not_done": [],
            "moves": [{"pool": "talk", "from": "pangyo", "to": "anyang", "share": 0.5}]}
 CONFIG = {"path": "/etc/detour", "loaded": START, "sites": 2, "pools": 1, "backends": 2}
@@ -396,7 +396,7 @@ def test_ctrl_c_before_the_answer_says_that_it_may_be_in_force(fake):
 def test_events(fake):
     page = run(fake, "events", "--limit", "2")
     assert page.returncode == 0 and len(page.stdout.splitlines()) == 2
-    assert "suspect -> dark  [switch_us=205]" in page.stdout
+    assert page.stdout.endswith("suspect -> dark  [switch_us=205]\n")
     after = [json.loads(line) for line in run(fake, "events", "--since", "3", "-o", "json").stdout.splitlines()]
     assert after == EVENTS[3:]
     assert run(fake, "events", "--since", "1s").stdout == ""

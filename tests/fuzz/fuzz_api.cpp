@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "control/api/json.h"
-#include "control/server/routes.h"
+#include "control/server/query.h"
 
 namespace {
 

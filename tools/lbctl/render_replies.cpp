@@ -16,11 +16,15 @@ Tone tone_of_severity(std::string_view severity) {
     return severity == "warning" ? Tone::kWarning : Tone::kPlain;
 }
 
-std::string data_text(const EventValue& value) {
-    if (const auto* text = std::get_if<std::string>(&value)) return printable(*text);
-    if (const auto* flag = std::get_if<bool>(&value)) return *flag ? "yes" : "no";
-    if (const auto* whole = std::get_if<std::int64_t>(&value)) return fmt::format("{}", *whole);
-    return fmt::format("{}", std::get<double>(value));
+/// Figures alone: the words are in the text already. `monotonic_us` is for programs that measure.
+std::string figure_text(const std::string& name, const EventValue& value) {
+    if (name == "monotonic_us") return "";
+    if (const auto* whole = std::get_if<std::int64_t>(&value)) {
+        return fmt::format("{}={}", printable(name), *whole);
+    }
+    if (const auto* number = std::get_if<double>(&value))
+        return fmt::format("{}={}", printable(name), *number);
+    return "";
 }
 
 std::string missing_lines(std::span<const Missing> missing, const View& view) {
@@ -43,12 +47,12 @@ std::string render(const Event& event, const View& view) {
     if (!event.backend.empty()) subject += (subject.empty() ? "" : " ") + event.backend;
     std::string line = fmt::format("{} {}Z  {:<14}  {:<18}  {}", time.substr(0, 10), time.substr(11, 12),
                                    printable(event.kind), printable(subject), printable(event.text));
-    const char* separator = "  [";
+    std::string figures;
     for (const auto& [name, value] : event.data) {
-        line += fmt::format("{}{}={}", separator, printable(name), data_text(value));
-        separator = " ";
+        const std::string figure = figure_text(name, value);
+        if (!figure.empty()) figures += (figures.empty() ? "" : " ") + figure;
     }
-    if (!event.data.empty()) line += "]";
+    if (!figures.empty()) line += "  [" + figures + "]";
     return toned(line, tone_of_severity(event.severity), view.colour);
 }
 

@@ -71,6 +71,7 @@ std::string Table::render(Colour colour) const {
             if (columns_[i].align == Align::kLeft && !last) out += pad;
             if (!last) out += kGap;
         }
+        out.erase(out.find_last_not_of(' ') + 1);
         out += '\n';
     };
     line([this](std::size_t i) { return columns_[i].header; }, [](std::size_t) { return Tone::kFaint; });

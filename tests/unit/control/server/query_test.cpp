@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "control/server/routes.h"
+#include "control/server/query.h"
 
 using namespace detour::control;
 
