@@ -132,7 +132,8 @@ api::Result<Engine::Prepared> Engine::Impl::prepare_drain(const failover::DrainR
     value.kind = EventKind::kDrain;
     value.to = target->to_string(config_);
     if (result.sites.size() == 1) value.site = result.sites.front();
-    value.reason = request.reason + (request.by.empty() ? "" : " (" + request.by + ")");
+    value.reason = request.reason.empty() ? "no reason given" : request.reason;
+    if (!request.by.empty()) value.reason += ", by " + request.by;
     pending.events.push_back(value);
     result.intents = encode(StoredIntents{pending.drains});
     pending_ = std::move(pending);

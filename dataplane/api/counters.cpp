@@ -41,8 +41,8 @@ const std::array<ReasonInfo, kReasonCount> kReasons{{
     {Reason::kTruncatedUdp, kDropped, "truncated_udp", "Shorter than a UDP header."},
     {Reason::kBadUdpLength, kDropped, "bad_udp_length", "The UDP length is below 8 or beyond the packet."},
     {Reason::kFragment, kDropped, "fragment", "A fragment for a VIP: its ports are not known."},
-    {Reason::kIcmpUnhandled, kDropped, "icmp_unhandled",
-     "An ICMP error about a VIP's flow that names no flow of ours."},
+    {Reason::kIcmpOverBudget, kDropped, "icmp_over_budget",
+     "An ICMP error about a VIP's flow, and the budget for passing them on is spent."},
     {Reason::kNoSite, kDropped, "no_site", "No site of the pool admits the flow."},
     {Reason::kNoBackend, kDropped, "no_backend", "The chosen site has no backend that is up."},
     {Reason::kUnresolvedNextHop, kDropped, "unresolved_next_hop",
@@ -59,10 +59,11 @@ const std::array<ReasonInfo, kReasonCount> kReasons{{
     {Reason::kNoHeadroom, kDropped, "no_headroom", "No room before the packet for the tunnel's header."},
     {Reason::kMultiSegment, kDropped, "multi_segment", "The driver split the packet over several buffers."},
     {Reason::kTransmitFull, kDropped, "transmit_full", "The transmit queue was full."},
-    {Reason::kNoPlan, kDropped, "no_plan", "No plan has been applied yet."},
     {Reason::kKernelFull, kDropped, "kernel_full",
      "Of those left to the kernel: not handed over, for its budget was spent or the port has no kernel "
      "side."},
+    {Reason::kForwardedIcmp, kForwarded, "forwarded_icmp",
+     "An ICMP error about a VIP's flow, sent to that flow's backend."},
 }};
 
 }  // namespace detour::api

@@ -40,7 +40,7 @@ enum class Reason : std::uint8_t {
     kBadUdpLength,
     // Dropped: understood, not forwarded.
     kFragment,
-    kIcmpUnhandled,
+    kIcmpOverBudget,
     kNoSite,
     kNoBackend,
     kUnresolvedNextHop,
@@ -51,8 +51,8 @@ enum class Reason : std::uint8_t {
     kNoHeadroom,
     kMultiSegment,
     kTransmitFull,
-    kNoPlan,
     kKernelFull,
+    kForwardedIcmp,  // an ICMP error about a flow, sent to the flow's backend
     kCount,
 };
 

@@ -56,7 +56,8 @@ void classify_one(core::Packet& p, const Context& context) noexcept {
 void classify(core::Batch& batch, const Context& context) noexcept {
     for (std::uint32_t i = 0; i < batch.count; ++i) {
         core::Packet& p = batch.packets[i];
-        if (p.verdict == core::Verdict::kPending) classify_one(p, context);
+        if (p.verdict == core::Verdict::kPending && (p.protocol == 6 || p.protocol == 17))
+            classify_one(p, context);
     }
 }
 

@@ -6,8 +6,8 @@
 namespace detour::stages {
 namespace {
 
-/// A packet without ports: dropped when it is for a VIP's address, the kernel's otherwise.
-void without_ports(core::Packet& p, const Context& context, core::Parsed parsed) noexcept {
+/// A fragment has no ports to look at: dropped when it is for a VIP's address, the kernel's otherwise.
+void fragment(core::Packet& p, const Context& context) noexcept {
     const std::uint8_t* ip = p.data + p.l3;
     std::array<std::uint64_t, 2> address{};
     if (p.v6 != 0) {
@@ -15,9 +15,7 @@ void without_ports(core::Packet& p, const Context& context, core::Parsed parsed)
     } else {
         std::memcpy(address.data(), ip + 16, 4);
     }
-    if (parsed == core::Parsed::kIcmp) {
-        to_kernel(p, api::Reason::kIcmpToKernel);
-    } else if (context.tables.vips.has_address(address, p.v6)) {
+    if (context.tables.vips.has_address(address, p.v6)) {
         drop(p, api::Reason::kFragment);
     } else {
         to_kernel(p, api::Reason::kNotOurs);
@@ -30,8 +28,9 @@ void parse(core::Batch& batch, const Context& context) noexcept {
     for (std::uint32_t i = 0; i < batch.count; ++i) {
         core::Packet& p = batch.packets[i];
         p.verdict = core::Verdict::kPending;
-        switch (const core::Parsed parsed = core::parse(p)) {
+        switch (core::parse(p)) {
             case core::Parsed::kTransport:
+            case core::Parsed::kIcmp:
                 break;
             case core::Parsed::kMalformed:
                 p.verdict = core::Verdict::kDrop;
@@ -40,8 +39,7 @@ void parse(core::Batch& batch, const Context& context) noexcept {
                 to_kernel(p, api::Reason::kNotOurs);
                 break;
             case core::Parsed::kFragment:
-            case core::Parsed::kIcmp:
-                without_ports(p, context, parsed);
+                fragment(p, context);
                 break;
         }
     }

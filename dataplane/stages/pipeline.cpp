@@ -6,11 +6,9 @@ namespace detour::stages {
 namespace {
 
 constexpr std::array kPipeline{
-    NamedStage{"parse", parse},
-    NamedStage{"classify", classify},
-    NamedStage{"flow_tcp", flow_tcp},
-    NamedStage{"flow_udp", flow_udp},
-    NamedStage{"encapsulate", encapsulate},
+    NamedStage{"parse", parse},       NamedStage{"classify", classify},
+    NamedStage{"icmp", icmp},         NamedStage{"flow_tcp", flow_tcp},
+    NamedStage{"flow_udp", flow_udp}, NamedStage{"encapsulate", encapsulate},
     NamedStage{"account", account},
 };
 

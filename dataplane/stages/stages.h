@@ -9,6 +9,8 @@ namespace detour::stages {
 void parse(core::Batch& batch, const Context& context) noexcept;
 /// VIP or not ours; hashes; prefetches the flow's buckets.
 void classify(core::Batch& batch, const Context& context) noexcept;
+/// ICMP errors about a VIP's flow: to its backend. Other ICMP to the kernel.
+void icmp(core::Batch& batch, const Context& context) noexcept;
 /// TCP: SYN, handshake, pinned, mid-flow. Names a backend, or answers or drops.
 void flow_tcp(core::Batch& batch, const Context& context) noexcept;
 /// UDP: pinned or new.

@@ -75,6 +75,7 @@ class WorkerState {
         used_generation_ = tables.generation.value();
         resets.set_rate((tables.resets_per_second + workers_ - 1) / workers_);
         icmp.set_rate((tables.icmp_per_second + workers_ - 1) / workers_);
+        icmp_forwarded.set_rate(icmp.rate());
     }
 
     /// Bounded background work, a few buckets a call: ages entries out, strands those whose backend is not in
@@ -88,7 +89,8 @@ class WorkerState {
     core::SynTable syns_v4;
     core::SynTable syns_v6;
     core::TokenBucket resets;
-    core::TokenBucket icmp;
+    core::TokenBucket icmp;            ///< errors that we send
+    core::TokenBucket icmp_forwarded;  ///< errors that we pass on
 
     Tally evictions;  ///< live flow entries that gave way to new ones
     std::array<Tally, api::kReasonCount> counters;
