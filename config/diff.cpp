@@ -65,13 +65,15 @@ void add_site(const Site& site, Map& out) {
 }
 
 void add_health(const std::string& path, const Health& health, Map& out) {
-    out[path + "type"] = health.type == ProbeType::kHttp ? "http" : "tcp";
+    out[path + "type"] = to_string(health.type);
     out[path + "port"] = std::to_string(health.port.value());
+    out[path + "method"] = to_string(health.method);
     out[path + "path"] = health.path;
     out[path + "host"] = health.host;
     std::vector<std::string> status;
     for (const std::uint16_t code : health.status) status.push_back(std::to_string(code));
     out[path + "status"] = list(status);
+    out[path + "body"] = health.body;
     out[path + "interval"] = duration_text(health.interval);
     out[path + "timeout"] = duration_text(health.timeout);
     out[path + "fast_interval"] = duration_text(health.fast_interval);

@@ -336,6 +336,10 @@ constexpr std::array<Word<ProbeType>, 8> kProbes{{{"tcp", ProbeType::kTcp},
                                                   {"udp", std::nullopt},
                                                   {"icmp", std::nullopt},
                                                   {"bfd", std::nullopt}}};
+constexpr std::array<Word<HttpMethod>, 4> kMethods{{{"GET", HttpMethod::kGet},
+                                                    {"HEAD", HttpMethod::kHead},
+                                                    {"OPTIONS", HttpMethod::kOptions},
+                                                    {"POST", HttpMethod::kPost}}};
 enum class Via : std::uint8_t { kDirect };
 constexpr std::array<Word<Via>, 2> kVias{{{"direct", Via::kDirect}, {"tunnel", std::nullopt}}};
 enum class Data : std::uint8_t { kAny };
@@ -453,16 +457,47 @@ void read_site(Section section, Config& config, Places& places) {
     config.sites.push_back(std::move(site));
 }
 
-void refuse_http_keys(const Section& section) {
+/// The keys of [pool.health] that only some types have, a bit for each type.
+struct OwnKey {
+    std::string_view key;
+    std::uint32_t types;
+};
+constexpr std::uint32_t bit(ProbeType type) {
+    return 1U << static_cast<unsigned>(type);
+}
+constexpr std::uint32_t kHttpTypes = bit(ProbeType::kHttp);
+constexpr std::array<OwnKey, 5> kOwnKeys{{{"method", kHttpTypes},
+                                          {"path", kHttpTypes},
+                                          {"host", kHttpTypes},
+                                          {"status", kHttpTypes},
+                                          {"body", kHttpTypes}}};
+
+void refuse_keys_of_others(const Section& section, ProbeType type) {
     section.each_pair([&](const std::string& key, const Origin& where, const toml::node&) {
-        if (key != "path" && key != "host" && key != "status") return;
-        section.reading().mistakes->add(where, key + " with type = \"tcp\"", "type = \"http\" beside it");
+        const auto* own = std::ranges::find(kOwnKeys, std::string_view(key), &OwnKey::key);
+        if (own == kOwnKeys.end() || (own->types & bit(type)) != 0) return;
+        std::string expected;
+        for (const Word<ProbeType>& word : kProbes) {
+            if (!word.value || (own->types & bit(*word.value)) == 0) continue;
+            expected += fmt::format("{}\"{}\"", expected.empty() ? "" : " or ", word.text);
+        }
+        section.reading().mistakes->add(where, fmt::format("{} with type = \"{}\"", key, to_string(type)),
+                                        fmt::format("type = {} beside it", expected));
     });
+}
+
+void read_body(Section& section, Health& health) {
+    constexpr std::string_view kBody = "a text of 1 to 256 bytes that the answer's body must hold";
+    section.text("body", health.body, Need::kOptional, kBody, size_rule(256, std::string(kBody)));
+    if (health.body.empty() || health.method != HttpMethod::kHead) return;
+    section.reading().mistakes->add(section.place_or_header("body"), "body with method = \"HEAD\"",
+                                    "a method whose answer has a body");
 }
 
 void read_http(Section& section, Health& health) {
     constexpr std::string_view kPath = "a path of at most 1024 bytes that starts with /, without blanks";
     constexpr std::string_view kHost = "a host name of at most 255 bytes, without blanks";
+    (void)section.choice<HttpMethod>("method", health.method, kMethods);
     section.text("path", health.path, Need::kOptional, kPath, plain_rule(1024, '/', std::string(kPath)));
     section.text("host", health.host, Need::kOptional, kHost, plain_rule(255, 0, std::string(kHost)));
     section.integers("status", 64, 100, 599, [&](const toml::node& node, std::int64_t value) {
@@ -472,7 +507,8 @@ void read_http(Section& section, Health& health) {
         }
         health.status.push_back(status);
     });
-    if (health.type == ProbeType::kHttp && health.status.empty()) health.status = {200};
+    read_body(section, health);
+    if ((kHttpTypes & bit(health.type)) != 0 && health.status.empty()) health.status = {200};
 }
 
 void read_health(Section section, Pool& pool) {
@@ -483,7 +519,7 @@ void read_health(Section section, Pool& pool) {
     section.integer("port", port, 1, 65535);
     health.port = api::Port{port};
     read_http(section, health);
-    if (type_known && health.type != ProbeType::kHttp) refuse_http_keys(section);
+    if (type_known) refuse_keys_of_others(section, health.type);
     Via via = Via::kDirect;
     (void)section.choice<Via>("via", via, kVias);
     section.duration("interval", health.interval, 20ms, 1h);

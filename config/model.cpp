@@ -6,6 +6,30 @@
 
 namespace detour::config {
 
+std::string_view to_string(ProbeType type) noexcept {
+    switch (type) {
+        case ProbeType::kTcp:
+            return "tcp";
+        case ProbeType::kHttp:
+            return "http";
+    }
+    return "unknown";
+}
+
+std::string_view to_string(HttpMethod method) noexcept {
+    switch (method) {
+        case HttpMethod::kGet:
+            return "GET";
+        case HttpMethod::kHead:
+            return "HEAD";
+        case HttpMethod::kOptions:
+            return "OPTIONS";
+        case HttpMethod::kPost:
+            return "POST";
+    }
+    return "unknown";
+}
+
 std::string Origin::to_string() const {
     if (line == 0) return file;
     return fmt::format("{}:{}:{}", file, line, column);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "dataplane/api/types.h"
@@ -25,14 +26,22 @@ struct Origin {
 };
 
 enum class ProbeType : std::uint8_t { kTcp, kHttp };
+/// The word of the configuration: "tcp", "http".
+[[nodiscard]] std::string_view to_string(ProbeType type) noexcept;
+
+enum class HttpMethod : std::uint8_t { kGet, kHead, kOptions, kPost };
+[[nodiscard]] std::string_view to_string(HttpMethod method) noexcept;
+
 enum class SiteTier : std::uint8_t { kActive, kHot, kWarm, kCold };
 
 struct Health {
     ProbeType type = ProbeType::kTcp;
-    api::Port port;                     ///< default: the pool's first VIP's port
+    api::Port port;  ///< default: the pool's first VIP's port
+    HttpMethod method = HttpMethod::kGet;
     std::string path = "/";             ///< http
     std::string host;                   ///< http Host header; default: the backend's address
     std::vector<std::uint16_t> status;  ///< http; default {200}
+    std::string body;                   ///< http: must stand in the answer's body; empty: any body
     milliseconds interval{200};         ///< 20 ms … 1 h
     milliseconds timeout{200};          ///< 10 ms … 1 min
     milliseconds fast_interval{50};     ///< 10 ms … interval: after a first miss

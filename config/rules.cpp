@@ -66,6 +66,12 @@ TextRule plain_rule(std::size_t most, char first, std::string expected) {
     };
 }
 
+TextRule size_rule(std::size_t most, std::string expected) {
+    return [=](const std::string& text) -> std::optional<std::string> {
+        return !text.empty() && text.size() <= most ? std::nullopt : std::optional(expected);
+    };
+}
+
 std::optional<std::string> address_rule(const std::string& text) {
     const auto address = api::IpAddress::parse(text);
     if (!address) return std::string(kAddressRule);

@@ -27,6 +27,9 @@ inline constexpr std::string_view kAddressRule =
 /// 1 to `most` bytes without blanks and control characters, the first of them `first` unless that is 0.
 [[nodiscard]] TextRule plain_rule(std::size_t most, char first, std::string expected);
 
+/// 1 to `most` bytes of any kind.
+[[nodiscard]] TextRule size_rule(std::size_t most, std::string expected);
+
 /// Nothing when the seed will do, else what is wrong with it: "a placeholder", "15 characters". Never shows
 /// the seed.
 [[nodiscard]] std::optional<std::string> seed_fault(const std::string& seed);

@@ -22,6 +22,20 @@ bool may_be_status_line(std::string_view line) {
     return line.substr(0, size) == kVersion.substr(0, size);
 }
 
+std::string_view trimmed(std::string_view text) {
+    const auto begin = text.find_first_not_of(" \t");
+    if (begin == std::string_view::npos) return {};
+    return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
+}
+
+std::string lower(std::string_view text) {
+    std::string result(text);
+    for (char& c : result) {
+        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c | 0x20);
+    }
+    return result;
+}
+
 /// 0: not a status line.
 std::uint16_t read_status(std::string_view line) {
     if (line.size() < kStatusAt + 3 || !may_be_status_line(line)) return 0;
@@ -43,9 +57,10 @@ std::string http_request(const config::Health& health, const api::IpAddress& add
         host = address.is_v6() ? "[" + address.to_string() + "]" : address.to_string();
         if (health.port.value() != 80) host += fmt::format(":{}", health.port.value());
     }
+    const char* no_body = health.method == config::HttpMethod::kPost ? "Content-Length: 0\r\n" : "";
     return fmt::format(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: detour\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-        health.path, host);
+        "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: detour\r\nAccept: */*\r\n{}Connection: close\r\n\r\n",
+        to_string(health.method), health.path, host, no_body);
 }
 
 HttpHead::State HttpHead::feed(std::string_view bytes) {
@@ -73,7 +88,9 @@ HttpHead::State HttpHead::read_line(std::string_view line) {
     }
     if (line.empty()) {
         in_headers_ = false;
-        return status_ < 200 ? State::kMore : State::kDone;
+        if (status_ >= 200) return State::kDone;
+        framing_ = {};
+        return State::kMore;
     }
     // A field name, or a folded line of an old server; no field name is empty or has a blank before its
     // colon.
@@ -81,7 +98,18 @@ HttpHead::State HttpHead::read_line(std::string_view line) {
     const auto colon = line.find(':');
     if (colon == std::string_view::npos || colon == 0 || line.find('\0') != std::string_view::npos)
         return State::kBad;
+    read_field(line.substr(0, colon), trimmed(line.substr(colon + 1)));
     return State::kMore;
+}
+
+/// A length that is no number says nothing: the body then ends with the connection.
+void HttpHead::read_field(std::string_view name, std::string_view value) {
+    if (name.size() == 17 && lower(name) == "transfer-encoding")
+        framing_.chunked = lower(value).ends_with("chunked");
+    if (name.size() != 14 || lower(name) != "content-length") return;
+    if (value.empty() || value.size() > 18 || !std::ranges::all_of(value, is_digit)) return;
+    framing_.length = 0;
+    for (const char c : value) *framing_.length = *framing_.length * 10 + static_cast<unsigned>(c - '0');
 }
 
 }  // namespace detour::health

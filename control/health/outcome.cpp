@@ -18,6 +18,8 @@ std::string_view to_string(Cause cause) noexcept {
             return "bad_status";
         case Cause::kBadResponse:
             return "bad_response";
+        case Cause::kBadBody:
+            return "bad_body";
         case Cause::kNotSent:
             return "not_sent";
     }
@@ -36,6 +38,7 @@ bool answered(Cause cause) noexcept {
         case Cause::kReset:
         case Cause::kBadStatus:
         case Cause::kBadResponse:
+        case Cause::kBadBody:
             return true;
         case Cause::kTimeout:
         case Cause::kUnreachable:

@@ -22,10 +22,11 @@ enum class Cause : std::uint8_t {
     kUnreachable,  ///< no route, or ICMP net/host unreachable
     kBadStatus,    ///< HTTP status not in the wanted list; Outcome::status has it
     kBadResponse,  ///< not the protocol expected
+    kBadBody,      ///< HTTP: the wanted text is not in the body
     kNotSent,      ///< shed, or the loop was late: says nothing about the backend
 };
 
-/// "timeout", "refused", "reset", "unreachable", "bad_status", "bad_response", "ok", "not_sent".
+/// "timeout", "refused", "reset", "unreachable", "bad_status", "bad_response", "bad_body", "ok", "not_sent".
 [[nodiscard]] std::string_view to_string(Cause cause) noexcept;
 
 struct Outcome {

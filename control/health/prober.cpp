@@ -1,8 +1,5 @@
 #include "control/health/prober.h"
 
-#include <algorithm>
-#include <array>
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
@@ -10,12 +7,11 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
-#include <cerrno>
 #include <unordered_set>
 #include <utility>
 
-#include "control/health/http_head.h"
+#include "control/health/probe_http.h"
+#include "control/health/probe_io.h"
 
 namespace detour::health {
 
@@ -26,8 +22,6 @@ using asio::awaitable;
 using asio::ip::tcp;
 using boost::system::error_code;
 using std::chrono::steady_clock;
-
-constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 
 /// One probe under way.
 struct Attempt {
@@ -45,26 +39,6 @@ tcp::endpoint endpoint_of(const ProbeRequest& request) {
     const std::uint16_t port = request.health->port.value();
     if (request.address.is_v6()) return {asio::ip::address_v6(bytes), port};
     return {asio::ip::address_v4({bytes[0], bytes[1], bytes[2], bytes[3]}), port};
-}
-
-Cause cause_of(const error_code& ec) {
-    switch (ec.value()) {
-        case ECONNREFUSED:
-            return Cause::kRefused;
-        case ECONNRESET:
-        case EPIPE:
-            return Cause::kReset;
-        case ENETUNREACH:
-        case EHOSTUNREACH:
-        case ENETDOWN:
-        case EHOSTDOWN:
-            return Cause::kUnreachable;
-        case ETIMEDOUT:
-            return Cause::kTimeout;
-        // All others are this host's own trouble: descriptors, ports, memory, a firewall rule on the way out.
-        default:
-            return Cause::kNotSent;
-    }
 }
 
 void arm_deadline(const std::shared_ptr<Attempt>& attempt) {
@@ -95,34 +69,11 @@ awaitable<error_code> connect(Attempt& attempt) {
     co_return connected;
 }
 
-awaitable<Outcome> http_exchange(Attempt& attempt) {
-    const auto& health = *attempt.request.health;
-    const std::string request = http_request(health, attempt.request.address);
-    const auto [write_error, written] =
-        co_await asio::async_write(attempt.socket, asio::buffer(request), kTuple);
-    // A server may answer and close before it read all: its answer counts, so a broken pipe is not the end
-    // yet.
-    if (write_error && write_error.value() != EPIPE) co_return Outcome{cause_of(write_error), 0, {}};
-    HttpHead head;
-    std::array<char, 2048> buffer;
-    auto state = HttpHead::State::kMore;
-    while (state == HttpHead::State::kMore) {
-        const auto [ec, size] = co_await attempt.socket.async_read_some(asio::buffer(buffer), kTuple);
-        if (ec == asio::error::eof)
-            co_return Outcome{head.started() ? Cause::kBadResponse : Cause::kReset, 0, {}};
-        if (ec) co_return Outcome{cause_of(ec), 0, {}};
-        state = head.feed({buffer.data(), size});
-    }
-    if (state == HttpHead::State::kBad) co_return Outcome{Cause::kBadResponse, 0, {}};
-    const bool wanted = std::ranges::find(health.status, head.status()) != health.status.end();
-    co_return Outcome{wanted ? Cause::kOk : Cause::kBadStatus, head.status(), {}};
-}
-
 awaitable<Outcome> carry_out(Attempt& attempt) {
     const error_code ec = co_await connect(attempt);
     Outcome outcome{ec ? cause_of(ec) : Cause::kOk, 0, {}};
     if (!ec && attempt.request.health->type == config::ProbeType::kHttp)
-        outcome = co_await http_exchange(attempt);
+        outcome = co_await http_exchange(attempt.socket, attempt.request);
     if (outcome.cause == Cause::kOk) outcome.round_trip = steady_clock::now() - attempt.sent;
     co_return outcome;
 }

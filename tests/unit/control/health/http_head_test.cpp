@@ -96,4 +96,8 @@ TEST_CASE("the request names the host that the configuration says, or the addres
     health.host = "talk.example";
     CHECK(health::http_request(health, v4).find("Host: talk.example\r\n") != std::string::npos);
     CHECK(health::http_request(health, v4).ends_with("Connection: close\r\n\r\n"));
+    health.method = config::HttpMethod::kHead;
+    CHECK(health::http_request(health, v4).starts_with("HEAD /healthz HTTP/1.1\r\n"));
+    health.method = config::HttpMethod::kPost;
+    CHECK(health::http_request(health, v4).find("Content-Length: 0\r\n") != std::string::npos);
 }

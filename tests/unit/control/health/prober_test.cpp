@@ -163,6 +163,42 @@ TEST_CASE("each behaviour of a server has its own cause") {
     }
 }
 
+TEST_CASE("an http probe with a wanted body looks for it behind the head") {
+    struct Row {
+        const char* name;
+        Behaviour behaviour;
+        std::string text;
+        Cause cause;
+        std::uint16_t status;
+    };
+    const std::string head = "HTTP/1.1 200 OK\r\n";
+    const std::vector<Row> rows = {
+        {"in one piece", Behaviour::kAnswer, head + "\r\nI am ready.", Cause::kOk, 200},
+        {"byte by byte", Behaviour::kSlow, head + "\r\nI am ready.", Cause::kOk, 200},
+        {"chunked, byte by byte", Behaviour::kSlow,
+         head + "Transfer-Encoding: chunked\r\n\r\n3\r\nrea\r\n2\r\ndy\r\n0\r\n\r\n", Cause::kOk, 200},
+        {"another body", Behaviour::kAnswer, head + "Content-Length: 4\r\n\r\nbusy", Cause::kBadBody, 200},
+        {"no body", Behaviour::kAnswer, head + "\r\n", Cause::kBadBody, 200},
+        {"only in the head", Behaviour::kAnswer, head + "State: ready\r\n\r\n", Cause::kBadBody, 200},
+        {"cut short", Behaviour::kAnswer, head + "Content-Length: 90\r\n\r\nbusy", Cause::kBadResponse, 200},
+        {"endless", Behaviour::kAnswer, head + "\r\n" + std::string(1U << 20U, 'x'), Cause::kBadBody, 200},
+        {"another status", Behaviour::kAnswer, "HTTP/1.1 503 Busy\r\n\r\nready", Cause::kBadStatus, 503},
+    };
+    for (const auto& row : rows) {
+        CAPTURE(row.name);
+        Bench bench;
+        Listener listener(bench.io, loopback(kV4), row.behaviour, row.text);
+        auto probe = request(1, kV4, listener.port(), config::ProbeType::kHttp, 5s);
+        auto health = std::make_shared<config::Health>(*probe.health);
+        health->body = "ready";
+        probe.health = health;
+        bench.prober.send(probe);
+        bench.wait_for(1);
+        CHECK(bench.outcomes.at(1).cause == row.cause);
+        CHECK(bench.outcomes.at(1).status == row.status);
+    }
+}
+
 TEST_CASE("a closed port is refused, a full backlog times out, an address without a route is unreachable") {
     Bench bench;
     tcp::acceptor full(bench.io, loopback(kV4).protocol());

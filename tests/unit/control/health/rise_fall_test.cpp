@@ -48,7 +48,7 @@ TEST_CASE("fall misses in a row make down, rise answers in a row make up, anythi
 
 TEST_CASE("each cause but 'ok' and 'not sent' is a miss, and only 'not sent' says nothing") {
     for (const Cause cause : {Cause::kTimeout, Cause::kRefused, Cause::kReset, Cause::kUnreachable,
-                              Cause::kBadStatus, Cause::kBadResponse}) {
+                              Cause::kBadStatus, Cause::kBadResponse, Cause::kBadBody}) {
         CAPTURE(to_string(cause));
         RiseFall state;
         CHECK(state.on_result(cause, 1, {1, 1}).changed);
