@@ -1,12 +1,12 @@
 #include "dataplane/io/worker.h"
 
 #include <rte_pause.h>
-#include <rte_prefetch.h>
 #include <sys/prctl.h>
 #include <time.h>
 
 #include <algorithm>
 
+#include "dataplane/io/frames.h"
 #include "dataplane/stages/pipeline.h"
 
 namespace detour::io {
@@ -14,28 +14,14 @@ namespace {
 
 constexpr unsigned kPollsBeforeSleep = 32;
 constexpr auto kShortestSleep = std::chrono::microseconds(5);
-// A whole pass over a million flows takes seconds either way, and costs a busy worker under 1 %.
-constexpr unsigned kBurstsPerSweep = 16;
-constexpr std::size_t kBusySweep = 16;
 constexpr std::size_t kIdleSweep = 64;
-constexpr unsigned kPrefetchAhead = 4;
 // Not a service, an exception: enough for pings and fragments, too little to starve the machine.
 constexpr std::uint64_t kKernelFramesPerSecond = 4000;
-// What the driver may have said about a frame's content is no longer true once it is encapsulated.
-constexpr std::uint64_t kKeptFlags = RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT;
 
 std::uint64_t monotonic_ns() noexcept {
     timespec t{};
     ::clock_gettime(CLOCK_MONOTONIC, &t);
     return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000ULL + static_cast<std::uint64_t>(t.tv_nsec);
-}
-
-// The stages moved the packet's start within its buffer; tell the mbuf.
-void apply(rte_mbuf& mbuf, const core::Packet& packet) noexcept {
-    mbuf.data_off = static_cast<std::uint16_t>(packet.data - static_cast<std::uint8_t*>(mbuf.buf_addr));
-    mbuf.data_len = packet.length;
-    mbuf.pkt_len = packet.length;
-    mbuf.ol_flags &= kKeptFlags;
 }
 
 }  // namespace
@@ -90,35 +76,13 @@ std::uint16_t Worker::poll(std::uint8_t port, std::uint16_t queue,
     std::array<rte_mbuf*, api::kMaxBurst> mbufs;
     const std::uint16_t received = ports_[port].receive(queue, mbufs);
     if (received == 0) return 0;
-    fill(port, {mbufs.data(), received});
+    fill(batch_, {mbufs.data(), received}, port, [this](rte_mbuf* mbuf) {
+        count(api::Reason::kMultiSegment, 1);
+        to_free_.push(mbuf);
+    });
     stages::run(batch_, {tables, host_, state_});
     dispatch();
     return received;
-}
-
-void Worker::fill(std::uint8_t port, std::span<rte_mbuf*> mbufs) noexcept {
-    batch_.count = 0;
-    for (std::size_t i = 0; i < std::min<std::size_t>(kPrefetchAhead, mbufs.size()); ++i) {
-        rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void*));
-    }
-    for (std::size_t i = 0; i < mbufs.size(); ++i) {
-        if (i + kPrefetchAhead < mbufs.size())
-            rte_prefetch0(rte_pktmbuf_mtod(mbufs[i + kPrefetchAhead], void*));
-        rte_mbuf* mbuf = mbufs[i];
-        if (mbuf->nb_segs != 1) [[unlikely]] {
-            count(api::Reason::kMultiSegment, 1);
-            to_free_.push(mbuf);
-            continue;
-        }
-        core::Packet& packet = batch_.packets[batch_.count++];
-        packet = {};
-        packet.data = rte_pktmbuf_mtod(mbuf, std::uint8_t*);
-        packet.length = mbuf->data_len;
-        packet.headroom = mbuf->data_off;
-        packet.port = port;
-        packet.user = mbuf;
-        mbuf->port = port;  // the kernel path needs it, the driver does not
-    }
 }
 
 void Worker::dispatch() noexcept {

@@ -64,7 +64,6 @@ class alignas(64) Worker {
     [[nodiscard]] unsigned poll_port(std::uint8_t port, const core::ForwardingTables& tables) noexcept;
     [[nodiscard]] std::uint16_t poll(std::uint8_t port, std::uint16_t queue,
                                      const core::ForwardingTables& tables) noexcept;
-    void fill(std::uint8_t port, std::span<rte_mbuf*> mbufs) noexcept;
     void dispatch() noexcept;
     void flush(std::size_t port) noexcept;
     void flush_kernel() noexcept;
