@@ -1,0 +1,190 @@
+#include "tests/bench/rig.h"
+
+#include <rte_mbuf.h>
+#include <time.h>
+
+#include <algorithm>
+#include <span>
+#include <stdexcept>
+
+#include "dataplane/io/frames.h"
+#include "dataplane/stages/pipeline.h"
+
+namespace detour::bench {
+namespace {
+
+constexpr std::size_t kBurst = api::kMaxBurst;
+constexpr std::uint64_t kBurstsPerTurn = 256;  // short: neighbours disturb both alike
+constexpr std::size_t kWarmBursts = 2048;
+constexpr std::size_t kOtherFamily = 1024;  // flows of the family that the scenario does not use
+
+std::uint64_t now_ns(clockid_t clock) noexcept {
+    timespec t{};
+    ::clock_gettime(clock, &t);
+    return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000ULL + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+std::span<rte_mbuf*> take(rte_mempool* pool, std::array<rte_mbuf*, kBurst>& mbufs) {
+    if (rte_pktmbuf_alloc_bulk(pool, mbufs.data(), kBurst) != 0) throw std::runtime_error("no mbufs left");
+    return mbufs;
+}
+
+// What the worker does between receive and transmit, with the worker's own code.
+void run_burst(std::span<rte_mbuf*> mbufs, core::Batch& batch, const stages::Context& context) noexcept {
+    context.worker.set_time(now_ns(CLOCK_MONOTONIC));
+    io::fill(batch, mbufs, 0, [](rte_mbuf*) {});
+    stages::run(batch, context);
+    for (std::uint32_t i = 0; i < batch.count; ++i) {
+        const core::Packet& packet = batch.packets[i];
+        if (packet.verdict == core::Verdict::kTransmit) [[likely]]
+            io::apply(*static_cast<rte_mbuf*>(packet.user), packet);
+    }
+}
+
+std::unique_ptr<stages::WorkerState> make_worker(const Scenario& s) {
+    return std::make_unique<stages::WorkerState>(stages::WorkerLimits{
+        .flows_v4 = s.v6 ? kOtherFamily : s.table_flows, .flows_v6 = s.v6 ? s.table_flows : kOtherFamily});
+}
+
+// Multiples of ten in [from, to): where Traffic puts the established frames of a flood.
+std::uint64_t tens(std::uint64_t from, std::uint64_t to) {
+    return (to + 9) / 10 - (from + 9) / 10;
+}
+
+}  // namespace
+
+Rig::Rig(const Scenario& scenario, rte_mempool* pool)
+    : scenario_(scenario),
+      pool_(pool),
+      worker_(make_worker(scenario)),
+      traffic_(scenario),
+      batch_(std::make_unique<core::Batch>()) {
+    auto built = core::build_tables(plan_of(scenario), nullptr);
+    if (!built) throw std::runtime_error(built.error().to_string());
+    tables_ = std::move(*built);
+    for (std::size_t s = 0; s < kSites; ++s) {
+        host_.set_site(api::SiteId{static_cast<std::uint8_t>(s)}, {.admit = scenario.admit});
+    }
+    know_flows();
+    traffic_.become_measured(scenario.kind);
+    // The known flows took the ports of pass 0, and the last burst of know_flows() some of pass 1.
+    on_.pass = off_.pass = 2;
+    // Untouched pages, of the SYN table too, are not what a packet costs.
+    drive<Pipeline::kOn>(std::min<std::size_t>(traffic_.count() / kBurst + 1, kWarmBursts), on_);
+}
+
+void Rig::know_flows() {
+    // Seen twice a flow is confirmed: see FlowState.
+    for (int seen = 0; seen < 2; ++seen) {
+        Cursor cursor;
+        drive<Pipeline::kOn>((traffic_.count() + kBurst - 1) / kBurst, cursor);
+    }
+}
+
+void Rig::start_anew() {
+    worker_.reset();
+    worker_ = make_worker(scenario_);
+    know_flows();
+}
+
+template <Pipeline kPipeline>
+void Rig::drive(std::uint64_t bursts, Cursor& cursor) {
+    const stages::Context context{*tables_, host_, *worker_};
+    std::array<rte_mbuf*, kBurst> storage;
+    for (std::uint64_t b = 0; b < bursts; ++b) {
+        const std::span<rte_mbuf*> mbufs = take(pool_, storage);
+        for (rte_mbuf* mbuf : mbufs) {
+            traffic_.copy(rte_pktmbuf_mtod(mbuf, std::uint8_t*), cursor);
+            mbuf->data_len = traffic_.length();
+            mbuf->pkt_len = traffic_.length();
+        }
+        if constexpr (kPipeline == Pipeline::kOn) {
+            run_burst(mbufs, *batch_, context);
+            if (++bursts_ % io::kBurstsPerSweep == 0) worker_->sweep(*tables_, io::kBusySweep);
+        }
+        rte_pktmbuf_free_bulk(mbufs.data(), kBurst);
+    }
+}
+
+template <Pipeline kPipeline>
+void Rig::measure(std::uint64_t bursts, Cursor& cursor, Cost& cost) {
+    const std::uint64_t instructions = instructions_.read();
+    const std::uint64_t start = now_ns(CLOCK_THREAD_CPUTIME_ID);
+    drive<kPipeline>(bursts, cursor);
+    cost.cpu_ns += now_ns(CLOCK_THREAD_CPUTIME_ID) - start;
+    cost.instructions += instructions_.read() - instructions;
+    cost.packets += bursts * kBurst;
+}
+
+Rig::Round Rig::round(double seconds, std::uint64_t packets) {
+    if (scenario_.kind == Kind::kNewFlow) {
+        // As many inserts as half the known flows: the table fills from one half to three quarters.
+        start_anew();
+        packets = packets != 0 ? packets : scenario_.flows / 2;
+    }
+    const Counts before = counts();
+    const std::size_t first = on_.next;
+    const auto limit = static_cast<std::uint64_t>(seconds * 1e9);
+    Round round;
+    while (packets != 0 ? round.on.packets < packets : round.on.cpu_ns < limit) {
+        const std::uint64_t left =
+            packets != 0 ? (packets - round.on.packets + kBurst - 1) / kBurst : kBurstsPerTurn;
+        const std::uint64_t bursts = std::min(left, kBurstsPerTurn);
+        measure<Pipeline::kOn>(bursts, on_, round.on);
+        measure<Pipeline::kOff>(bursts, off_, round.off);
+    }
+    note(round.on.packets, first, before);
+    return round;
+}
+
+Rig::Counts Rig::counts() const noexcept {
+    const auto of = [this](api::Reason reason) {
+        return worker_->counters[static_cast<std::size_t>(reason)].get();
+    };
+    return {.pinned = of(api::Reason::kForwardedPinned),
+            .fresh = of(api::Reason::kForwardedNew),
+            .mid = of(api::Reason::kForwardedMid),
+            .evictions = worker_->evictions.get()};
+}
+
+void Rig::note(std::uint64_t packets, std::size_t first, const Counts& before) {
+    const Counts now = counts();
+    const std::uint64_t pinned = now.pinned - before.pinned;
+    std::uint64_t established = 0;
+    std::uint64_t others = 0;  // packets of new flows that were forwarded as such
+    if (scenario_.kind == Kind::kEstablished) {
+        established = packets;
+    } else if (scenario_.kind == Kind::kFlood) {
+        established = tens(first, first + packets);
+        others = now.fresh - before.fresh;
+    } else {
+        others = scenario_.kind == Kind::kSyn ? now.fresh - before.fresh : now.mid - before.mid;
+    }
+    const std::uint64_t found = std::min(pinned, established);
+    outcome_.packets += packets;
+    outcome_.established += established;
+    outcome_.established_missed += established - found;
+    outcome_.missed += packets - found - std::min(others, packets - established);
+    outcome_.evictions += now.evictions - before.evictions;
+}
+
+double Rig::occupancy() const noexcept {
+    const auto share = [](const auto& table) {
+        return static_cast<double>(table.used()) / static_cast<double>(table.capacity());
+    };
+    return scenario_.v6 ? share(worker_->flows_v6) : share(worker_->flows_v4);
+}
+
+double pool_cost(rte_mempool* pool) {
+    constexpr std::uint64_t kBursts = 100'000;
+    std::array<rte_mbuf*, kBurst> storage;
+    const std::uint64_t start = now_ns(CLOCK_THREAD_CPUTIME_ID);
+    for (std::uint64_t b = 0; b < kBursts; ++b) {
+        const std::span<rte_mbuf*> mbufs = take(pool, storage);
+        rte_pktmbuf_free_bulk(mbufs.data(), kBurst);
+    }
+    return static_cast<double>(now_ns(CLOCK_THREAD_CPUTIME_ID) - start) /
+           static_cast<double>(kBursts * kBurst);
+}
+
+}  // namespace detour::bench

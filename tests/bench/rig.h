@@ -1,0 +1,94 @@
+// The ideal NIC and the worker behind it: mbufs are taken from a pool, filled with a packet, run through the
+// pipeline and given back. With the pipeline left out the same loop measures what is not the pipeline.
+//
+// One thread. The pool stays the caller's and outlives the rig.
+#pragma once
+
+#include <rte_mempool.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "dataplane/core/batch.h"
+#include "dataplane/core/host_state.h"
+#include "dataplane/core/tables.h"
+#include "dataplane/stages/worker_state.h"
+#include "tests/bench/instructions.h"
+#include "tests/bench/scenario.h"
+#include "tests/bench/traffic.h"
+
+namespace detour::bench {
+
+enum class Pipeline { kOff, kOn };
+
+/// What a number of bursts cost.
+struct Cost {
+    std::uint64_t packets = 0;
+    std::uint64_t cpu_ns = 0;
+    std::uint64_t instructions = 0;
+    [[nodiscard]] double ns() const { return static_cast<double>(cpu_ns) / static_cast<double>(packets); }
+};
+
+/// Where the packets of the measured bursts went.
+struct Outcome {
+    std::uint64_t packets = 0;
+    std::uint64_t missed = 0;  ///< that did not end as the scenario says
+    std::uint64_t established = 0;
+    std::uint64_t established_missed = 0;  ///< of them, not forwarded by their flow's entry
+    std::uint64_t evictions = 0;           ///< live entries that gave way
+};
+
+class Rig {
+  public:
+    /// Builds tables and frames and makes the flows known. Throws std::runtime_error when the plan is refused
+    /// and std::bad_alloc.
+    Rig(const Scenario& scenario, rte_mempool* pool);
+
+    /// One round: alternates bursts with and without the pipeline until the first took `seconds` of this
+    /// thread's time, or `packets` of them were made when that is not 0.
+    struct Round {
+        Cost on;
+        Cost off;
+    };
+    [[nodiscard]] Round round(double seconds, std::uint64_t packets);
+
+    [[nodiscard]] const Outcome& outcome() const noexcept { return outcome_; }
+    /// Share of the flow table's entries in use.
+    [[nodiscard]] double occupancy() const noexcept;
+    [[nodiscard]] bool counts_instructions() const noexcept { return instructions_.works(); }
+
+  private:
+    struct Counts {
+        std::uint64_t pinned = 0;
+        std::uint64_t fresh = 0;
+        std::uint64_t mid = 0;
+        std::uint64_t evictions = 0;
+    };
+
+    template <Pipeline kPipeline>
+    void drive(std::uint64_t bursts, Cursor& cursor);
+    template <Pipeline kPipeline>
+    void measure(std::uint64_t bursts, Cursor& cursor, Cost& cost);
+    void know_flows();
+    void start_anew();
+    [[nodiscard]] Counts counts() const noexcept;
+    void note(std::uint64_t packets, std::size_t first, const Counts& before);
+
+    Scenario scenario_;
+    rte_mempool* pool_;
+    core::HostState host_;
+    std::unique_ptr<const core::ForwardingTables> tables_;
+    std::unique_ptr<stages::WorkerState> worker_;
+    Traffic traffic_;
+    std::unique_ptr<core::Batch> batch_;
+    InstructionCounter instructions_;
+    Cursor on_;
+    Cursor off_;
+    Outcome outcome_;
+    unsigned bursts_ = 0;
+};
+
+/// What taking and giving back an mbuf costs alone, in ns.
+[[nodiscard]] double pool_cost(rte_mempool* pool);
+
+}  // namespace detour::bench

@@ -1,0 +1,42 @@
+// What the fast-path benchmark measures: one scenario is one row. Plain data.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "dataplane/api/plan.h"
+
+namespace detour::bench {
+
+enum class Kind {
+    kEstablished,  ///< packets of flows that the flow table holds
+    kSyn,          ///< a SYN of a new flow in every packet, beside a table that holds `flows` others
+    kNewFlow,      ///< an ACK of an unknown flow in every packet: inserts beside `flows` others
+    kFlood,        ///< nine SYNs of random sources to each packet of `flows` established ones
+};
+
+struct Scenario {
+    std::string name;
+    Kind kind = Kind::kEstablished;
+    bool v6 = false;  ///< clients and tunnel
+    api::Protocol protocol = api::Protocol::kTcp;
+    api::Encap encap = api::Encap::kGue;
+    std::size_t flows = 1'000'000;
+    std::size_t table_flows =
+        1U << 20U;  ///< what the worker is told to hold; the table has twice the entries
+    std::size_t pools = 1;
+    std::size_t backends = 16;          ///< of each pool, in four sites
+    bool only_by_name = false;          ///< not part of a run that names no scenario
+    api::Admit admit = api::kAdmitAll;  ///< of every site
+};
+
+inline constexpr std::size_t kSites = 4;
+
+/// In the order of the table.
+[[nodiscard]] std::vector<Scenario> scenarios();
+/// The plan that `scenario` runs under; pool i has one VIP, vip_of(i).
+[[nodiscard]] api::ForwardingPlan plan_of(const Scenario& scenario);
+[[nodiscard]] api::Vip vip_of(const Scenario& scenario, std::size_t pool);
+
+}  // namespace detour::bench

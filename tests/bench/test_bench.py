@@ -1,0 +1,81 @@
+"""The benchmark measures what it says: shape of its results, and rows that must not count are void."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORD = ["v4-tcp-1k", "v4-tcp-64k", "v4-tcp-1m", "v4-tcp-4m", "v4-syn-1m", "v4-ack-new-1m"]
+RECORD += [name.replace("v4", "v6") for name in RECORD]
+TINY = ["--no-huge", "--flows", "500", "--packets", "6400", "--rounds", "3"]
+
+sys.path.insert(0, str(ROOT / "tools"))
+from benchrun.table import compare  # noqa: E402
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([str(ROOT / "tools/bench"), "fastpath", *arguments], capture_output=True, text=True, timeout=100)
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory) -> dict:
+    path = tmp_path_factory.mktemp("bench") / "result.json"
+    done = bench(*TINY, "--json", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(path.read_text())
+
+
+def test_every_scenario_of_record_has_a_result(document):
+    names = [r["scenario"] for r in document["results"]]
+    assert set(RECORD) <= set(names)
+    assert len(names) == len(set(names))
+    assert document["machine"] and document["commit"]
+
+
+def test_results_have_the_agreed_shape(document):
+    for r in document["results"]:
+        for key in ("net_ns", "total_ns"):
+            low, median, high = r[key]
+            assert low <= median <= high, r
+        assert 0 < r["net_ns"][1] < r["total_ns"][1], r
+        assert r["instructions"] is None or r["instructions"] > 50, r
+        assert r["packets"] == 3 * 6400, r
+        assert 0 < r["occupancy"] <= 1, r
+
+
+def test_packets_end_as_the_scenario_says(document):
+    for r in document["results"]:
+        assert r["void"] is None, r
+        assert r["missed"] <= 0.001, r
+        if "-tcp-" in r["scenario"] or "-udp-" in r["scenario"]:
+            assert r["established"] == r["packets"], r
+
+
+def test_a_flood_loses_no_established_packet(document):
+    floods = [r for r in document["results"] if "flood" in r["scenario"]]
+    assert floods
+    for r in floods:
+        assert r["established"] == r["packets"] // 10 and r["established_missed"] == 0, r
+
+
+def test_a_row_whose_flows_do_not_fit_is_void():
+    # Half as many entries as flows: what is measured is misses.
+    done = subprocess.run([os.environ["BENCH_FASTPATH"], *TINY, "--table-flows", "64", "--scenario", "v4-tcp-1k"],
+                          capture_output=True, text=True, timeout=60)
+    row = json.loads(done.stdout.splitlines()[-1])
+    assert row["void"] == "established packets missed" and row["missed"] > 0.1
+
+
+def test_wrong_usage_is_refused():
+    assert bench("--scenario", "v5-tcp").returncode == 2
+    assert bench("--compare", str(ROOT / "meson.build")).returncode == 2
+
+
+def test_comparison_gives_ratios_and_names_what_it_cannot_compare():
+    row = {"scenario": "a", "net_ns": [1.0, 2.0, 3.0], "void": None}
+    old = {"a": row | {"net_ns": [3.0, 4.0, 5.0]}, "c": row | {"void": "x"}}
+    lines = "\n".join(compare(old, [row, row | {"scenario": "b"}, row | {"scenario": "c"}]))
+    assert "0.50" in lines and "b                          not in" in lines and "void" in lines

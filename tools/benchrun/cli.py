@@ -1,0 +1,112 @@
+"""The command tools/bench."""
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchrun import machine
+from benchrun.table import Rows, compare
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = "tests/bench/bench_fastpath"
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tools/bench", description="Measures what a packet costs; docs/benchmarks.md.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    fast = verbs.add_parser("fastpath", help="the stages over mbufs with an ideal NIC, ns of CPU time per packet",
+                            description="Exit status: 0 measured, 1 failed or a row is void, 2 wrong usage.")
+    fast.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    fast.add_argument("--compare", type=Path, metavar="OLD.json", help="ratios to an earlier --json")
+    fast.add_argument("--scenario", nargs="+", action="extend", default=[], metavar="NAME", help="only these")
+    fast.add_argument("--seconds", type=float, default=0.3, metavar="S", help="of each of the rounds (default 0.3)")
+    fast.add_argument("--rounds", type=int, default=7, metavar="N", help="of each scenario (default 7)")
+    fast.add_argument("--packets", type=int, default=0, metavar="N",
+                      help="a fixed number of packets a round instead of --seconds: for callgrind and the like")
+    fast.add_argument("--flows", type=int, default=0, metavar="N", help="at most this many flows, tables as small")
+    fast.add_argument("--cpu", type=int, default=None, metavar="N", help="run there (default: the last CPU)")
+    fast.add_argument("--no-huge", action="store_true", help="ordinary pages")
+    fast.add_argument("--list", action="store_true", help="list the scenarios, measure none")
+    fast.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR", help="build folder (default: build)")
+    return parser.parse_args(arguments)
+
+
+def build(folder: Path) -> Path:
+    """The program of this tree, brought up to date. BENCH_FASTPATH names one that a test has built already."""
+    if named := os.environ.get("BENCH_FASTPATH"):
+        return Path(named)
+    commands = [] if (folder / "build.ninja").exists() else [["meson", "setup", str(folder), str(ROOT)]]
+    commands.append(["ninja", "-C", str(folder), PROGRAM])
+    for command in commands:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{done.stdout[-4000:]}{done.stderr[-2000:]}\ntools/bench: building failed")
+    return folder / PROGRAM
+
+
+def command_of(program: Path, arguments: argparse.Namespace) -> list[str]:
+    command = [str(program), "--seconds", str(arguments.seconds), "--rounds", str(arguments.rounds),
+               "--packets", str(arguments.packets), "--flows", str(arguments.flows)]
+    for name in arguments.scenario:
+        command += ["--scenario", name]
+    if arguments.cpu is not None:
+        command += ["--cpu", str(arguments.cpu)]
+    if arguments.no_huge:
+        command.append("--no-huge")
+    return command
+
+
+def measure(command: list[str], show) -> tuple[dict, list[dict], int]:
+    """How it was measured, the results, the exit status. `show(result)` is called for each as it comes."""
+    method: dict = {}
+    results = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            value = json.loads(line)
+            if "scenario" in value:
+                results.append(value)
+                show(value)
+            else:
+                method = value
+    return method, results, process.returncode
+
+
+def as_text(document: dict) -> str:
+    """JSON with one result a line, so that two of them can be read side by side."""
+    head = {key: value for key, value in document.items() if key != "results"}
+    lines = ",\n".join("  " + json.dumps(result) for result in document["results"])
+    return json.dumps(head, indent=1).removesuffix("\n}") + ',\n "results": [\n' + lines + "\n ]\n}\n"
+
+
+def fastpath(arguments: argparse.Namespace) -> int:
+    old = None
+    if arguments.compare:
+        try:
+            old = {r["scenario"]: r for r in json.loads(arguments.compare.read_text())["results"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"tools/bench: {arguments.compare} is no earlier result: {error}", file=sys.stderr)
+            return 2
+    program = build(arguments.build)
+    if arguments.list:
+        return subprocess.run([str(program), "--list"]).returncode
+    described = machine.describe()
+    print(described["text"], flush=True)
+    print("\n".join(Rows.head()), flush=True)
+    method, results, status = measure(command_of(program, arguments), lambda r: print(Rows.line(r), flush=True))
+    if status != 0:
+        return status if status == 2 else 1
+    print(f"Taking and giving back an mbuf: {method['take_and_free_ns']:.1f} ns, in no net figure. CPU {method['cpu']}, "
+          f"bursts of {method['burst']}, {'2 MiB' if method['huge_pages'] else 'ordinary'} pages.")
+    if old is not None:
+        print("\n".join(compare(old, results)))
+    if arguments.json:
+        document = {"machine": described["text"], "commit": machine.commit(ROOT), "load": described["load"],
+                    "method": method, "results": results}
+        arguments.json.write_text(as_text(document))
+    return 1 if any(r["void"] for r in results) else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return fastpath(parse_arguments(arguments))
