@@ -1,4 +1,5 @@
 #include "dataplane/core/bytes.h"
+#include "dataplane/core/parse.h"
 #include "dataplane/stages/stages.h"
 
 namespace detour::stages {
@@ -45,9 +46,11 @@ void classify_one(core::Packet& p, const Context& context) noexcept {
     if (p.v6 != 0) {
         hash_v6(p, context, key);
         context.worker.flows_v6.prefetch(p.flow_hash);
+        if ((p.tcp_flags & core::kTcpSyn) != 0) context.worker.syns_v6.prefetch(p.flow_hash);
     } else {
         hash_v4(p, context, key);
         context.worker.flows_v4.prefetch(p.flow_hash);
+        if ((p.tcp_flags & core::kTcpSyn) != 0) context.worker.syns_v4.prefetch(p.flow_hash);
     }
 }
 
