@@ -54,6 +54,8 @@ RULES = {
                                   (*BASE, *POSIX, *ASIO), "probes are sockets"),
     "control/health/probe_": Rule(("control/health/", "config/model.h", "dataplane/api/", "dataplane/core/"),
                                   (*BASE, *POSIX, *ASIO), "probes are sockets"),
+    "control/health/bfd/runner": Rule(("control/health/", "dataplane/api/"), (*BASE, *POSIX),
+                                      "BFD's thread and its sockets"),
     "control/failover/": Rule(("control/failover/", "control/health/", "config/model.h", "dataplane/api/"), BASE,
                               "decisions are pure: no sockets, no clock"),
     "control/plan/": Rule(("control/plan/", "control/failover/", "control/health/", "config/model.h", "dataplane/api/",
