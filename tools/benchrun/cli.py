@@ -63,13 +63,18 @@ def measure(command: list[str], show) -> tuple[dict, list[dict], int]:
     method: dict = {}
     results = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            value = json.loads(line)
-            if "scenario" in value:
-                results.append(value)
-                show(value)
-            else:
-                method = value
+        try:
+            for line in process.stdout:
+                value = json.loads(line)
+                if "scenario" in value:
+                    results.append(value)
+                    show(value)
+                else:
+                    method = value
+        except KeyboardInterrupt:
+            process.terminate()  # it gives the huge pages back, between two rounds
+            process.wait()
+            raise
     return method, results, process.returncode
 
 
@@ -109,4 +114,7 @@ def fastpath(arguments: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return fastpath(parse_arguments(arguments))
+    try:
+        return fastpath(parse_arguments(arguments))
+    except KeyboardInterrupt:
+        return 130

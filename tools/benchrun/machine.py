@@ -23,9 +23,10 @@ def describe() -> dict:
     model = _first(r"^model name\s*:\s*(.+)$", cpus, "unknown CPU")
     clock = _first(r"^cpu MHz\s*:\s*([\d.]+)$", cpus, "unknown")
     load = os.getloadavg()[0]
+    kernel = os.uname().release.split("-")[0]
     count = os.cpu_count() or 1
     busy = ", LOADED: other work ran beside" if load > 0.5 else ""
-    text = (f"{model}, {clock} MHz, {count} CPUs, L3 {_cache()}, Linux {os.uname().release}, "
+    text = (f"{model}, {clock} MHz, {count} CPUs, L3 {_cache()}, Linux {kernel}, "
             f"nice {os.nice(0)}, load {load:.1f}{busy}")
     return {"text": text, "load": round(load, 2)}
 
