@@ -74,6 +74,10 @@ void add_health(const std::string& path, const Health& health, Map& out) {
     for (const std::uint16_t code : health.status) status.push_back(std::to_string(code));
     out[path + "status"] = list(status);
     out[path + "body"] = health.body;
+    out[path + "server_name"] = health.server_name;
+    out[path + "verify"] = to_string(health.verify);
+    out[path + "ca_file"] = health.ca_file;
+    out[path + "warn_days"] = std::to_string(health.warn_days);
     out[path + "interval"] = duration_text(health.interval);
     out[path + "timeout"] = duration_text(health.timeout);
     out[path + "fast_interval"] = duration_text(health.fast_interval);

@@ -82,6 +82,7 @@ class Section {
     [[nodiscard]] Origin place(const toml::node& node) const {
         return origin_at(*reading_, node.source().begin);
     }
+    [[nodiscard]] bool has(std::string_view key) const { return table_ != nullptr && table_->contains(key); }
     [[nodiscard]] Origin place_or_header(std::string_view key) const {
         const toml::node* node = table_ == nullptr ? nullptr : table_->get(key);
         return node == nullptr ? header_ : place(*node);
@@ -330,8 +331,8 @@ constexpr std::array<Word<SiteTier>, 4> kTiers{{{"active", SiteTier::kActive},
                                                 {"cold", SiteTier::kCold}}};
 constexpr std::array<Word<ProbeType>, 8> kProbes{{{"tcp", ProbeType::kTcp},
                                                   {"http", ProbeType::kHttp},
-                                                  {"https", std::nullopt},
-                                                  {"tls", std::nullopt},
+                                                  {"https", ProbeType::kHttps},
+                                                  {"tls", ProbeType::kTls},
                                                   {"grpc", std::nullopt},
                                                   {"udp", std::nullopt},
                                                   {"icmp", std::nullopt},
@@ -340,6 +341,8 @@ constexpr std::array<Word<HttpMethod>, 4> kMethods{{{"GET", HttpMethod::kGet},
                                                     {"HEAD", HttpMethod::kHead},
                                                     {"OPTIONS", HttpMethod::kOptions},
                                                     {"POST", HttpMethod::kPost}}};
+constexpr std::array<Word<TlsVerify>, 3> kVerifies{
+    {{"none", TlsVerify::kNone}, {"chain", TlsVerify::kChain}, {"name", TlsVerify::kName}}};
 enum class Via : std::uint8_t { kDirect };
 constexpr std::array<Word<Via>, 2> kVias{{{"direct", Via::kDirect}, {"tunnel", std::nullopt}}};
 enum class Data : std::uint8_t { kAny };
@@ -465,12 +468,17 @@ struct OwnKey {
 constexpr std::uint32_t bit(ProbeType type) {
     return 1U << static_cast<unsigned>(type);
 }
-constexpr std::uint32_t kHttpTypes = bit(ProbeType::kHttp);
-constexpr std::array<OwnKey, 5> kOwnKeys{{{"method", kHttpTypes},
+constexpr std::uint32_t kHttpTypes = bit(ProbeType::kHttp) | bit(ProbeType::kHttps);
+constexpr std::uint32_t kTlsTypes = bit(ProbeType::kTls) | bit(ProbeType::kHttps);
+constexpr std::array<OwnKey, 9> kOwnKeys{{{"method", kHttpTypes},
                                           {"path", kHttpTypes},
                                           {"host", kHttpTypes},
                                           {"status", kHttpTypes},
-                                          {"body", kHttpTypes}}};
+                                          {"body", kHttpTypes},
+                                          {"server_name", kTlsTypes},
+                                          {"verify", kTlsTypes},
+                                          {"ca_file", kTlsTypes},
+                                          {"warn_days", kTlsTypes}}};
 
 void refuse_keys_of_others(const Section& section, ProbeType type) {
     section.each_pair([&](const std::string& key, const Origin& where, const toml::node&) {
@@ -511,6 +519,24 @@ void read_http(Section& section, Health& health) {
     if ((kHttpTypes & bit(health.type)) != 0 && health.status.empty()) health.status = {200};
 }
 
+void read_tls(Section& section, Health& health) {
+    constexpr std::string_view kServer = "a host name of at most 253 bytes, without blanks";
+    constexpr std::string_view kFile = "an absolute path of a PEM file, without blanks";
+    section.text("server_name", health.server_name, Need::kOptional, kServer,
+                 plain_rule(253, 0, std::string(kServer)));
+    (void)section.choice<TlsVerify>("verify", health.verify, kVerifies);
+    section.text("ca_file", health.ca_file, Need::kOptional, kFile,
+                 plain_rule(4000, '/', std::string(kFile)));
+    section.integer("warn_days", health.warn_days, 0, 3650);
+    const auto wrong = [&](std::string_view key, const char* found, const char* expected) {
+        section.reading().mistakes->add(section.place_or_header(key), found, expected);
+    };
+    if (health.verify == TlsVerify::kName && !section.has("server_name"))
+        wrong("verify", "verify = \"name\" without server_name", "server_name beside it");
+    if (health.verify == TlsVerify::kNone && section.has("ca_file") && !section.has("verify"))
+        wrong("ca_file", "ca_file without verify", "verify = \"chain\" or \"name\" beside it");
+}
+
 void read_health(Section section, Pool& pool) {
     using namespace std::chrono_literals;
     Health& health = pool.health;
@@ -519,6 +545,7 @@ void read_health(Section section, Pool& pool) {
     section.integer("port", port, 1, 65535);
     health.port = api::Port{port};
     read_http(section, health);
+    read_tls(section, health);
     if (type_known) refuse_keys_of_others(section, health.type);
     Via via = Via::kDirect;
     (void)section.choice<Via>("via", via, kVias);

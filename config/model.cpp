@@ -12,6 +12,22 @@ std::string_view to_string(ProbeType type) noexcept {
             return "tcp";
         case ProbeType::kHttp:
             return "http";
+        case ProbeType::kHttps:
+            return "https";
+        case ProbeType::kTls:
+            return "tls";
+    }
+    return "unknown";
+}
+
+std::string_view to_string(TlsVerify verify) noexcept {
+    switch (verify) {
+        case TlsVerify::kNone:
+            return "none";
+        case TlsVerify::kChain:
+            return "chain";
+        case TlsVerify::kName:
+            return "name";
     }
     return "unknown";
 }

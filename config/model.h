@@ -25,14 +25,22 @@ struct Origin {
     [[nodiscard]] std::string to_string() const;
 };
 
-enum class ProbeType : std::uint8_t { kTcp, kHttp };
-/// The word of the configuration: "tcp", "http".
+enum class ProbeType : std::uint8_t { kTcp, kHttp, kHttps, kTls };
+/// The word of the configuration: "tcp", "http", …
 [[nodiscard]] std::string_view to_string(ProbeType type) noexcept;
 
 enum class HttpMethod : std::uint8_t { kGet, kHead, kOptions, kPost };
 [[nodiscard]] std::string_view to_string(HttpMethod method) noexcept;
 
 enum class SiteTier : std::uint8_t { kActive, kHot, kWarm, kCold };
+
+/// What is asked of a server's certificate beyond its dates.
+enum class TlsVerify : std::uint8_t {
+    kNone,
+    kChain,  ///< signed by an authority that we know
+    kName,   ///< and made out to server_name
+};
+[[nodiscard]] std::string_view to_string(TlsVerify verify) noexcept;
 
 struct Health {
     ProbeType type = ProbeType::kTcp;
@@ -42,11 +50,15 @@ struct Health {
     std::string host;                   ///< http Host header; default: the backend's address
     std::vector<std::uint16_t> status;  ///< http; default {200}
     std::string body;                   ///< http: must stand in the answer's body; empty: any body
-    milliseconds interval{200};         ///< 20 ms … 1 h
-    milliseconds timeout{200};          ///< 10 ms … 1 min
-    milliseconds fast_interval{50};     ///< 10 ms … interval: after a first miss
-    std::uint32_t fall = 3;             ///< 1 … 100 misses in a row: down
-    std::uint32_t rise = 2;             ///< 1 … 100 answers in a row: up
+    std::string server_name;            ///< tls, https: the name that is asked for (SNI); empty: none
+    TlsVerify verify = TlsVerify::kNone;
+    std::string ca_file;             ///< PEM; empty: the system's authorities
+    std::uint32_t warn_days = 14;    ///< before a certificate ends; 0: no alarm
+    milliseconds interval{200};      ///< 20 ms … 1 h
+    milliseconds timeout{200};       ///< 10 ms … 1 min
+    milliseconds fast_interval{50};  ///< 10 ms … interval: after a first miss
+    std::uint32_t fall = 3;          ///< 1 … 100 misses in a row: down
+    std::uint32_t rise = 2;          ///< 1 … 100 answers in a row: up
     bool operator==(const Health&) const = default;
 };
 

@@ -63,6 +63,7 @@ class Engine::Impl {
     [[nodiscard]] bool fast(const Target& target) const;
     void back_to_grid(Index index);
     void record(Target& target, const health::Outcome& outcome, health::Monotonic sent);
+    void warn_of_certificate(Target& target, const health::Outcome& outcome);
     void on_changed(Index index, health::State before);
     void start_burst(SiteState& site, const std::string& reason);
     void check_burst(SiteState& site);

@@ -1,5 +1,8 @@
 // What to probe when, what came of it, and bursts.
+#include <fmt/chrono.h>
+
 #include <algorithm>
+#include <chrono>
 #include <string>
 
 #include "control/app/engine_impl.h"
@@ -86,6 +89,7 @@ Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outc
     if (outcome.cause == health::Cause::kNotSent) return finish();
 
     record(target, outcome, sent);
+    warn_of_certificate(target, outcome);
     const bool ok = outcome.cause == health::Cause::kOk;
     if (ok && fail_static_) leave_static();
     const State before = target.state.state();
@@ -115,6 +119,19 @@ void Engine::Impl::record(Target& target, const health::Outcome& outcome, Monoto
     target.round_trip = outcome.round_trip;
     target.answered_sent = std::max(target.answered_sent, sent);
     fleet_.sites[target.site].admission.sign_of_life(now_);
+}
+
+/// Once for each backend and certificate.
+void Engine::Impl::warn_of_certificate(Target& target, const health::Outcome& outcome) {
+    const std::chrono::days warn(target.health->warn_days);
+    if (!outcome.certificate_end || warn.count() == 0 || target.warned_end == outcome.certificate_end) return;
+    const auto end = *outcome.certificate_end;
+    const auto left = end.time_since_epoch() - std::chrono::floor<std::chrono::seconds>(now_.wall.value);
+    if (left > warn || left.count() <= 0) return;
+    target.warned_end = end;
+    event(EventKind::kAlarm, target,
+          fmt::format("certificate ends at {:%Y-%m-%d %H:%M} UTC, in {} days",
+                      fmt::gmtime(std::chrono::system_clock::to_time_t(end)), left / std::chrono::days(1)));
 }
 
 void Engine::Impl::on_changed(Index index, State before) {

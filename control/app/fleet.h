@@ -5,8 +5,10 @@
 // key, pool by any of its VIPs, backend by pool and address). Private to the engine. Not thread safe.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,7 +41,8 @@ struct Target {
     health::WallTime since;
     health::Monotonic answered_sent{health::nanoseconds::min()};  ///< when the last answered probe was sent
     std::uint32_t in_flight = 0;
-    bool burst = false;  ///< member of its site's burst
+    std::optional<std::chrono::sys_seconds> warned_end;  ///< of the certificate that an alarm was raised for
+    bool burst = false;                                  ///< member of its site's burst
     bool drained = false;
     bool stranded = false;  ///< its pinned flows were let go
     bool fresh = false;     ///< came with a reload: its id's switch may be another one's leftover

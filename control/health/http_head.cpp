@@ -52,10 +52,12 @@ std::uint16_t read_status(std::string_view line) {
 }  // namespace
 
 std::string http_request(const config::Health& health, const api::IpAddress& address) {
+    const bool tls = health.type == config::ProbeType::kHttps;
     std::string host = health.host;
+    if (host.empty() && tls) host = health.server_name;
     if (host.empty()) {
         host = address.is_v6() ? "[" + address.to_string() + "]" : address.to_string();
-        if (health.port.value() != 80) host += fmt::format(":{}", health.port.value());
+        if (health.port.value() != (tls ? 443 : 80)) host += fmt::format(":{}", health.port.value());
     }
     const char* no_body = health.method == config::HttpMethod::kPost ? "Content-Length: 0\r\n" : "";
     return fmt::format(

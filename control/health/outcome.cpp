@@ -20,6 +20,16 @@ std::string_view to_string(Cause cause) noexcept {
             return "bad_response";
         case Cause::kBadBody:
             return "bad_body";
+        case Cause::kTlsFailed:
+            return "tls_failed";
+        case Cause::kCertificateExpired:
+            return "certificate_expired";
+        case Cause::kCertificateEarly:
+            return "certificate_early";
+        case Cause::kCertificateUntrusted:
+            return "certificate_untrusted";
+        case Cause::kCertificateName:
+            return "certificate_name";
         case Cause::kNotSent:
             return "not_sent";
     }
@@ -39,6 +49,11 @@ bool answered(Cause cause) noexcept {
         case Cause::kBadStatus:
         case Cause::kBadResponse:
         case Cause::kBadBody:
+        case Cause::kTlsFailed:
+        case Cause::kCertificateExpired:
+        case Cause::kCertificateEarly:
+        case Cause::kCertificateUntrusted:
+        case Cause::kCertificateName:
             return true;
         case Cause::kTimeout:
         case Cause::kUnreachable:

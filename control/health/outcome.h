@@ -3,8 +3,10 @@
 // Plain values, any thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,23 +18,30 @@ namespace detour::health {
 
 enum class Cause : std::uint8_t {
     kOk,
-    kTimeout,      ///< nothing came back in time
-    kRefused,      ///< the host answered with a reset to the SYN, or ICMP port unreachable
-    kReset,        ///< the connection was closed before an answer
-    kUnreachable,  ///< no route, or ICMP net/host unreachable
-    kBadStatus,    ///< HTTP status not in the wanted list; Outcome::status has it
-    kBadResponse,  ///< not the protocol expected
-    kBadBody,      ///< HTTP: the wanted text is not in the body
-    kNotSent,      ///< shed, or the loop was late: says nothing about the backend
+    kTimeout,               ///< nothing came back in time
+    kRefused,               ///< the host answered with a reset to the SYN, or ICMP port unreachable
+    kReset,                 ///< the connection was closed before an answer
+    kUnreachable,           ///< no route, or ICMP net/host unreachable
+    kBadStatus,             ///< HTTP status not in the wanted list; Outcome::status has it
+    kBadResponse,           ///< not the protocol expected
+    kBadBody,               ///< HTTP: the wanted text is not in the body
+    kTlsFailed,             ///< no handshake, or a broken record behind it
+    kCertificateExpired,    ///< of the server, or one above it
+    kCertificateEarly,      ///< not valid yet
+    kCertificateUntrusted,  ///< from no authority that we know
+    kCertificateName,       ///< not made out to the name asked for
+    kNotSent,               ///< shed, or the loop was late: says nothing about the backend
 };
 
-/// "timeout", "refused", "reset", "unreachable", "bad_status", "bad_response", "bad_body", "ok", "not_sent".
+/// "timeout", "refused", "reset", "unreachable", "bad_status", "bad_response", "bad_body", "tls_failed",
+/// "certificate_expired", "certificate_early", "certificate_untrusted", "certificate_name", "ok", "not_sent".
 [[nodiscard]] std::string_view to_string(Cause cause) noexcept;
 
 struct Outcome {
     Cause cause = Cause::kNotSent;
     std::uint16_t status = 0;   ///< HTTP status, kBadStatus and kOk of an HTTP probe
     nanoseconds round_trip{0};  ///< kOk: send to answer
+    std::optional<std::chrono::sys_seconds> certificate_end;  ///< TLS: when the server's certificate ends
     bool operator==(const Outcome&) const = default;
     /// "status 503", "timeout", …
     [[nodiscard]] std::string to_string() const;

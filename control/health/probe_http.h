@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/error.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
 #include <string>
@@ -27,7 +26,7 @@ boost::asio::awaitable<Outcome> read_body(Stream& stream, HttpBody body, std::st
     auto state = body.feed(rest);
     while (state == HttpBody::State::kMore) {
         const auto [ec, size] = co_await stream.async_read_some(boost::asio::buffer(buffer), kTuple);
-        if (ec && ec != boost::asio::error::eof) co_return Outcome{cause_of(ec), status, {}};
+        if (ec && !is_end(ec)) co_return Outcome{cause_of(ec), status, {}};
         state = ec ? body.end() : body.feed({buffer.data(), size});
     }
     if (state == HttpBody::State::kBad) co_return Outcome{Cause::kBadResponse, status, {}};
@@ -51,8 +50,7 @@ boost::asio::awaitable<Outcome> http_exchange(Stream& stream, const ProbeRequest
     while (state == HttpHead::State::kMore) {
         before += last;
         const auto [ec, size] = co_await stream.async_read_some(boost::asio::buffer(buffer), kTuple);
-        if (ec == boost::asio::error::eof)
-            co_return Outcome{head.started() ? Cause::kBadResponse : Cause::kReset, 0, {}};
+        if (is_end(ec)) co_return Outcome{head.started() ? Cause::kBadResponse : Cause::kReset, 0, {}};
         if (ec) co_return Outcome{cause_of(ec), 0, {}};
         last = size;
         state = head.feed({buffer.data(), size});

@@ -12,7 +12,11 @@ namespace detour::health {
 /// `co_await x(…, kTuple)` gives the error with the result instead of throwing it.
 inline constexpr auto kTuple = boost::asio::as_tuple(boost::asio::use_awaitable);
 
-/// Of a socket's error. What is this host's own trouble is kNotSent: it says nothing about the backend.
+/// Of a socket's error, or a TLS stream's. What is this host's own trouble is kNotSent: it says nothing about
+/// the backend.
 [[nodiscard]] Cause cause_of(const boost::system::error_code& ec);
+
+/// The other side closed, with or without TLS's own farewell.
+[[nodiscard]] bool is_end(const boost::system::error_code& ec);
 
 }  // namespace detour::health

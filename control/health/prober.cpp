@@ -12,6 +12,7 @@
 
 #include "control/health/probe_http.h"
 #include "control/health/probe_io.h"
+#include "control/health/probe_tls.h"
 
 namespace detour::health {
 
@@ -69,11 +70,26 @@ awaitable<error_code> connect(Attempt& attempt) {
     co_return connected;
 }
 
-awaitable<Outcome> carry_out(Attempt& attempt) {
-    const error_code ec = co_await connect(attempt);
-    Outcome outcome{ec ? cause_of(ec) : Cause::kOk, 0, {}};
-    if (!ec && attempt.request.health->type == config::ProbeType::kHttp)
-        outcome = co_await http_exchange(attempt.socket, attempt.request);
+/// What types share and reuse from probe to probe.
+struct Tools {
+    TlsContexts tls;
+};
+
+awaitable<Outcome> over_tcp(Attempt& attempt, Tools& tools) {
+    if (const error_code ec = co_await connect(attempt)) co_return Outcome{cause_of(ec), 0, {}};
+    switch (attempt.request.health->type) {
+        case config::ProbeType::kHttp:
+            co_return co_await http_exchange(attempt.socket, attempt.request);
+        case config::ProbeType::kHttps:
+        case config::ProbeType::kTls:
+            co_return co_await tls_probe(attempt.socket, attempt.request, tools.tls);
+        default:
+            co_return Outcome{Cause::kOk, 0, {}};
+    }
+}
+
+awaitable<Outcome> carry_out(Attempt& attempt, Tools& tools) {
+    Outcome outcome = co_await over_tcp(attempt, tools);
     if (outcome.cause == Cause::kOk) outcome.round_trip = steady_clock::now() - attempt.sent;
     co_return outcome;
 }
@@ -115,7 +131,7 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
         // Counted from here and not from send(): a long queue of the loop is no fault of the backend.
         attempt->sent = steady_clock::now();
         arm_deadline(attempt);
-        Outcome outcome = co_await carry_out(*attempt);
+        Outcome outcome = co_await carry_out(*attempt, tools_);
         if (outcome.cause != Cause::kOk && attempt->overdue != Cause::kOk)
             outcome = {attempt->overdue, 0, {}};
         finish(*attempt);
@@ -138,6 +154,7 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
     asio::io_context& io_;
     ProberOptions options_;
     Done done_;
+    Tools tools_;
     std::unordered_set<std::shared_ptr<Attempt>> attempts_;
     std::uint64_t shed_ = 0;
     bool stopped_ = false;

@@ -116,9 +116,14 @@ TEST_CASE("the documented default is what a missing key means") {
         if (row.default_value.empty()) continue;
         CAPTURE(row.path());
         std::string plain(kMinimal);
-        const std::set<std::string> http_only{"method", "path", "status"};
-        if (http_only.contains(row.key))
-            plain = replaced(plain, "", "[pool.health]\n", "[pool.health]\ntype = \"http\"\n");
+        const std::map<std::string, std::string> types{{"method", "http"},
+                                                       {"path", "http"},
+                                                       {"status", "http"},
+                                                       {"verify", "tls"},
+                                                       {"warn_days", "tls"}};
+        if (const auto type = types.find(row.key); type != types.end())
+            plain =
+                replaced(plain, "", "[pool.health]\n", "[pool.health]\ntype = \"" + type->second + "\"\n");
         const std::string said = replaced(plain, "", row.header + "\n",
                                           row.header + "\n" + row.key + " = " + row.default_value + "\n");
         CHECK(diff(loaded(plain), loaded(said)).empty());
