@@ -64,6 +64,15 @@ void add_site(const Site& site, Map& out) {
     out[path + "capacity.gbps"] = fmt::format("{}", site.capacity.gbps);
 }
 
+/// Plain as it is, anything else in hex: as the configuration has it.
+std::string payload_text(const std::string& bytes) {
+    const bool plain = std::ranges::all_of(bytes, [](char c) { return c >= 0x20 && c < 0x7f; });
+    if (plain) return bytes;
+    std::string result = "hex:";
+    for (const char c : bytes) result += fmt::format("{:02x}", static_cast<unsigned char>(c));
+    return result;
+}
+
 void add_health(const std::string& path, const Health& health, Map& out) {
     out[path + "type"] = to_string(health.type);
     out[path + "port"] = std::to_string(health.port.value());
@@ -74,6 +83,11 @@ void add_health(const std::string& path, const Health& health, Map& out) {
     for (const std::uint16_t code : health.status) status.push_back(std::to_string(code));
     out[path + "status"] = list(status);
     out[path + "body"] = health.body;
+    out[path + "payload"] = payload_text(health.payload);
+    out[path + "expect"] = payload_text(health.expect);
+    out[path + "query"] = health.query;
+    out[path + "query_type"] = std::to_string(static_cast<unsigned>(health.query_type));
+    out[path + "rcode"] = std::to_string(static_cast<unsigned>(health.rcode));
     out[path + "server_name"] = health.server_name;
     out[path + "verify"] = to_string(health.verify);
     out[path + "ca_file"] = health.ca_file;

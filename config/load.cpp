@@ -16,6 +16,7 @@
 #include "config/rules.h"
 #include "config/suggest.h"
 #include "config/validate.h"
+#include "config/words.h"
 #include "dataplane/api/limits.h"
 
 namespace detour::config {
@@ -41,13 +42,6 @@ std::string render(const toml::node& node) {
     if (node.is_table()) return "{…}";
     return "a date or time";
 }
-
-/// A word of the language and what it stands for; without a value, a word of a later version.
-template <class E>
-struct Word {
-    std::string_view text;
-    std::optional<E> value;
-};
 
 enum class Need : std::uint8_t { kRequired, kOptional };
 
@@ -319,35 +313,6 @@ using api::Encap;
 using api::HashKey;
 using api::Stranded;
 
-constexpr std::array<Word<Encap>, 3> kEncaps{
-    {{"ipip", Encap::kIpip}, {"gue", Encap::kGue}, {"gre", Encap::kGre}}};
-constexpr std::array<Word<HashKey>, 3> kHashes{
-    {{"5-tuple", HashKey::kFiveTuple}, {"source", HashKey::kSource}, {"quic-cid", std::nullopt}}};
-constexpr std::array<Word<Stranded>, 3> kStrandeds{
-    {{"reset", Stranded::kReset}, {"rehash", Stranded::kRehash}, {"keep", Stranded::kKeep}}};
-constexpr std::array<Word<SiteTier>, 4> kTiers{{{"active", SiteTier::kActive},
-                                                {"hot", SiteTier::kHot},
-                                                {"warm", SiteTier::kWarm},
-                                                {"cold", SiteTier::kCold}}};
-constexpr std::array<Word<ProbeType>, 8> kProbes{{{"tcp", ProbeType::kTcp},
-                                                  {"http", ProbeType::kHttp},
-                                                  {"https", ProbeType::kHttps},
-                                                  {"tls", ProbeType::kTls},
-                                                  {"grpc", std::nullopt},
-                                                  {"udp", std::nullopt},
-                                                  {"icmp", std::nullopt},
-                                                  {"bfd", std::nullopt}}};
-constexpr std::array<Word<HttpMethod>, 4> kMethods{{{"GET", HttpMethod::kGet},
-                                                    {"HEAD", HttpMethod::kHead},
-                                                    {"OPTIONS", HttpMethod::kOptions},
-                                                    {"POST", HttpMethod::kPost}}};
-constexpr std::array<Word<TlsVerify>, 3> kVerifies{
-    {{"none", TlsVerify::kNone}, {"chain", TlsVerify::kChain}, {"name", TlsVerify::kName}}};
-enum class Via : std::uint8_t { kDirect };
-constexpr std::array<Word<Via>, 2> kVias{{{"direct", Via::kDirect}, {"tunnel", std::nullopt}}};
-enum class Data : std::uint8_t { kAny };
-constexpr std::array<Word<Data>, 2> kDatas{{{"any", Data::kAny}, {"single-writer", std::nullopt}}};
-
 constexpr std::string_view kSocketRule = "an absolute path of at most 107 bytes, without blanks";
 constexpr std::string_view kFolderRule = "an absolute path without blanks";
 
@@ -460,26 +425,6 @@ void read_site(Section section, Config& config, Places& places) {
     config.sites.push_back(std::move(site));
 }
 
-/// The keys of [pool.health] that only some types have, a bit for each type.
-struct OwnKey {
-    std::string_view key;
-    std::uint32_t types;
-};
-constexpr std::uint32_t bit(ProbeType type) {
-    return 1U << static_cast<unsigned>(type);
-}
-constexpr std::uint32_t kHttpTypes = bit(ProbeType::kHttp) | bit(ProbeType::kHttps);
-constexpr std::uint32_t kTlsTypes = bit(ProbeType::kTls) | bit(ProbeType::kHttps);
-constexpr std::array<OwnKey, 9> kOwnKeys{{{"method", kHttpTypes},
-                                          {"path", kHttpTypes},
-                                          {"host", kHttpTypes},
-                                          {"status", kHttpTypes},
-                                          {"body", kHttpTypes},
-                                          {"server_name", kTlsTypes},
-                                          {"verify", kTlsTypes},
-                                          {"ca_file", kTlsTypes},
-                                          {"warn_days", kTlsTypes}}};
-
 void refuse_keys_of_others(const Section& section, ProbeType type) {
     section.each_pair([&](const std::string& key, const Origin& where, const toml::node&) {
         const auto* own = std::ranges::find(kOwnKeys, std::string_view(key), &OwnKey::key);
@@ -537,6 +482,18 @@ void read_tls(Section& section, Health& health) {
         wrong("ca_file", "ca_file without verify", "verify = \"chain\" or \"name\" beside it");
 }
 
+void read_udp(Section& section, Health& health) {
+    const Need payload = health.type == ProbeType::kUdp ? Need::kRequired : Need::kOptional;
+    section.text("payload", health.payload, payload, kPayloadRule, payload_rule);
+    section.text("expect", health.expect, Need::kOptional, kPayloadRule, payload_rule);
+    health.payload = payload_bytes(health.payload).value_or("");
+    health.expect = payload_bytes(health.expect).value_or("");
+    const Need query = health.type == ProbeType::kDns ? Need::kRequired : Need::kOptional;
+    section.text("query", health.query, query, kDnsNameRule, dns_name_rule);
+    (void)section.choice<DnsType>("query_type", health.query_type, kDnsTypes);
+    (void)section.choice<DnsRcode>("rcode", health.rcode, kRcodes);
+}
+
 void read_health(Section section, Pool& pool) {
     using namespace std::chrono_literals;
     Health& health = pool.health;
@@ -546,6 +503,7 @@ void read_health(Section section, Pool& pool) {
     health.port = api::Port{port};
     read_http(section, health);
     read_tls(section, health);
+    read_udp(section, health);
     if (type_known) refuse_keys_of_others(section, health.type);
     Via via = Via::kDirect;
     (void)section.choice<Via>("via", via, kVias);

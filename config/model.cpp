@@ -16,6 +16,10 @@ std::string_view to_string(ProbeType type) noexcept {
             return "https";
         case ProbeType::kTls:
             return "tls";
+        case ProbeType::kUdp:
+            return "udp";
+        case ProbeType::kDns:
+            return "dns";
     }
     return "unknown";
 }

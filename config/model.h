@@ -25,7 +25,7 @@ struct Origin {
     [[nodiscard]] std::string to_string() const;
 };
 
-enum class ProbeType : std::uint8_t { kTcp, kHttp, kHttps, kTls };
+enum class ProbeType : std::uint8_t { kTcp, kHttp, kHttps, kTls, kUdp, kDns };
 /// The word of the configuration: "tcp", "http", …
 [[nodiscard]] std::string_view to_string(ProbeType type) noexcept;
 
@@ -42,6 +42,26 @@ enum class TlsVerify : std::uint8_t {
 };
 [[nodiscard]] std::string_view to_string(TlsVerify verify) noexcept;
 
+/// Values of RFC 1035 and 3596.
+enum class DnsType : std::uint16_t {
+    kA = 1,
+    kNs = 2,
+    kCname = 5,
+    kSoa = 6,
+    kPtr = 12,
+    kMx = 15,
+    kTxt = 16,
+    kAaaa = 28
+};
+enum class DnsRcode : std::uint8_t {
+    kNoError = 0,
+    kFormErr = 1,
+    kServFail = 2,
+    kNxDomain = 3,
+    kNotImp = 4,
+    kRefused = 5
+};
+
 struct Health {
     ProbeType type = ProbeType::kTcp;
     api::Port port;  ///< default: the pool's first VIP's port
@@ -52,13 +72,18 @@ struct Health {
     std::string body;                   ///< http: must stand in the answer's body; empty: any body
     std::string server_name;            ///< tls, https: the name that is asked for (SNI); empty: none
     TlsVerify verify = TlsVerify::kNone;
-    std::string ca_file;             ///< PEM; empty: the system's authorities
-    std::uint32_t warn_days = 14;    ///< before a certificate ends; 0: no alarm
-    milliseconds interval{200};      ///< 20 ms … 1 h
-    milliseconds timeout{200};       ///< 10 ms … 1 min
-    milliseconds fast_interval{50};  ///< 10 ms … interval: after a first miss
-    std::uint32_t fall = 3;          ///< 1 … 100 misses in a row: down
-    std::uint32_t rise = 2;          ///< 1 … 100 answers in a row: up
+    std::string ca_file;  ///< PEM; empty: the system's authorities
+    std::string payload;  ///< udp: the bytes that are sent
+    std::string expect;   ///< udp: how the answer must begin; empty: any answer
+    std::string query;    ///< dns: the name that is asked for
+    DnsType query_type = DnsType::kA;
+    DnsRcode rcode = DnsRcode::kNoError;  ///< dns: the answer that counts as healthy
+    std::uint32_t warn_days = 14;         ///< before a certificate ends; 0: no alarm
+    milliseconds interval{200};           ///< 20 ms … 1 h
+    milliseconds timeout{200};            ///< 10 ms … 1 min
+    milliseconds fast_interval{50};       ///< 10 ms … interval: after a first miss
+    std::uint32_t fall = 3;               ///< 1 … 100 misses in a row: down
+    std::uint32_t rise = 2;               ///< 1 … 100 answers in a row: up
     bool operator==(const Health&) const = default;
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 #include "dataplane/api/types.h"
 
@@ -70,6 +71,37 @@ TextRule size_rule(std::size_t most, std::string expected) {
     return [=](const std::string& text) -> std::optional<std::string> {
         return !text.empty() && text.size() <= most ? std::nullopt : std::optional(expected);
     };
+}
+
+std::optional<std::string> payload_bytes(const std::string& text) {
+    if (!text.starts_with("hex:")) return text;
+    const std::string_view digits = std::string_view(text).substr(4);
+    if (digits.size() % 2 != 0) return std::nullopt;
+    std::string bytes;
+    for (std::size_t i = 0; i < digits.size(); i += 2) {
+        unsigned value = 0;
+        const auto [end, error] = std::from_chars(digits.data() + i, digits.data() + i + 2, value, 16);
+        if (error != std::errc() || end != digits.data() + i + 2) return std::nullopt;
+        bytes += static_cast<char>(value);
+    }
+    return bytes;
+}
+
+std::optional<std::string> payload_rule(const std::string& text) {
+    const auto bytes = payload_bytes(text);
+    const bool good = bytes && !bytes->empty() && bytes->size() <= 512;
+    return good ? std::nullopt : std::optional<std::string>(kPayloadRule);
+}
+
+std::optional<std::string> dns_name_rule(const std::string& text) {
+    const auto fits = [](char c) { return is_letter_or_digit(c) || c == '-' || c == '_' || c == '.'; };
+    bool good = !text.empty() && text.size() <= 253 && std::ranges::all_of(text, fits);
+    for (std::size_t begin = 0; good && begin < text.size();) {
+        const std::size_t end = std::min(text.find('.', begin), text.size());
+        good = end > begin && end - begin <= 63;
+        begin = end + 1;
+    }
+    return good ? std::nullopt : std::optional<std::string>(kDnsNameRule);
 }
 
 std::optional<std::string> address_rule(const std::string& text) {

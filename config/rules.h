@@ -18,6 +18,11 @@ inline constexpr std::string_view kNameRule =
 inline constexpr std::string_view kAddressRule =
     "a unicast IPv4 or IPv6 address as a string, such as \"10.1.0.11\"";
 
+inline constexpr std::string_view kPayloadRule =
+    "1 to 512 bytes: a text, or \"hex:\" and pairs of hex digits, such as \"hex:00ff\"";
+inline constexpr std::string_view kDnsNameRule =
+    "a DNS name of at most 253 bytes: labels of 1 to 63 letters, digits, dashes or underscores";
+
 [[nodiscard]] std::optional<std::string> name_rule(const std::string& text);
 /// A host's own address.
 [[nodiscard]] std::optional<std::string> address_rule(const std::string& text);
@@ -29,6 +34,11 @@ inline constexpr std::string_view kAddressRule =
 
 /// 1 to `most` bytes of any kind.
 [[nodiscard]] TextRule size_rule(std::size_t most, std::string expected);
+
+[[nodiscard]] std::optional<std::string> payload_rule(const std::string& text);
+/// What a text that passes payload_rule stands for; nothing for one that has wrong hex digits.
+[[nodiscard]] std::optional<std::string> payload_bytes(const std::string& text);
+[[nodiscard]] std::optional<std::string> dns_name_rule(const std::string& text);
 
 /// Nothing when the seed will do, else what is wrong with it: "a placeholder", "15 characters". Never shows
 /// the seed.

@@ -20,6 +20,10 @@ std::string_view to_string(Cause cause) noexcept {
             return "bad_response";
         case Cause::kBadBody:
             return "bad_body";
+        case Cause::kBadAnswer:
+            return "bad_answer";
+        case Cause::kBadRcode:
+            return "bad_rcode";
         case Cause::kTlsFailed:
             return "tls_failed";
         case Cause::kCertificateExpired:
@@ -38,6 +42,7 @@ std::string_view to_string(Cause cause) noexcept {
 
 std::string Outcome::to_string() const {
     if (cause == Cause::kBadStatus) return "status " + std::to_string(status);
+    if (cause == Cause::kBadRcode) return "rcode " + std::to_string(status);
     return std::string(health::to_string(cause));
 }
 
@@ -49,6 +54,8 @@ bool answered(Cause cause) noexcept {
         case Cause::kBadStatus:
         case Cause::kBadResponse:
         case Cause::kBadBody:
+        case Cause::kBadAnswer:
+        case Cause::kBadRcode:
         case Cause::kTlsFailed:
         case Cause::kCertificateExpired:
         case Cause::kCertificateEarly:

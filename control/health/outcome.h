@@ -25,6 +25,8 @@ enum class Cause : std::uint8_t {
     kBadStatus,             ///< HTTP status not in the wanted list; Outcome::status has it
     kBadResponse,           ///< not the protocol expected
     kBadBody,               ///< HTTP: the wanted text is not in the body
+    kBadAnswer,             ///< UDP: not the answer that is expected
+    kBadRcode,              ///< DNS: another code than expected; Outcome::status has it
     kTlsFailed,             ///< no handshake, or a broken record behind it
     kCertificateExpired,    ///< of the server, or one above it
     kCertificateEarly,      ///< not valid yet
@@ -33,17 +35,18 @@ enum class Cause : std::uint8_t {
     kNotSent,               ///< shed, or the loop was late: says nothing about the backend
 };
 
-/// "timeout", "refused", "reset", "unreachable", "bad_status", "bad_response", "bad_body", "tls_failed",
-/// "certificate_expired", "certificate_early", "certificate_untrusted", "certificate_name", "ok", "not_sent".
+/// "timeout", "refused", "reset", "unreachable", "bad_status", "bad_response", "bad_body", "bad_answer",
+/// "bad_rcode", "tls_failed", "certificate_expired", "certificate_early", "certificate_untrusted",
+/// "certificate_name", "ok", "not_sent".
 [[nodiscard]] std::string_view to_string(Cause cause) noexcept;
 
 struct Outcome {
     Cause cause = Cause::kNotSent;
-    std::uint16_t status = 0;   ///< HTTP status, kBadStatus and kOk of an HTTP probe
+    std::uint16_t status = 0;   ///< HTTP status, kBadStatus and kOk of an HTTP probe; kBadRcode: the code
     nanoseconds round_trip{0};  ///< kOk: send to answer
     std::optional<std::chrono::sys_seconds> certificate_end;  ///< TLS: when the server's certificate ends
     bool operator==(const Outcome&) const = default;
-    /// "status 503", "timeout", …
+    /// "status 503", "rcode 2", "timeout", …
     [[nodiscard]] std::string to_string() const;
 };
 

@@ -4,6 +4,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/udp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -13,6 +14,7 @@
 #include "control/health/probe_http.h"
 #include "control/health/probe_io.h"
 #include "control/health/probe_tls.h"
+#include "control/health/probe_udp.h"
 
 namespace detour::health {
 
@@ -26,10 +28,12 @@ using std::chrono::steady_clock;
 
 /// One probe under way.
 struct Attempt {
-    Attempt(asio::io_context& io, ProbeRequest asked) : request(std::move(asked)), socket(io), deadline(io) {}
+    Attempt(asio::io_context& io, ProbeRequest asked)
+        : request(std::move(asked)), socket(io), datagram(io), deadline(io) {}
 
     ProbeRequest request;
     tcp::socket socket;
+    asio::ip::udp::socket datagram;
     asio::steady_timer deadline;
     steady_clock::time_point sent;
     Cause overdue = Cause::kOk;  ///< what the deadline says, once it has passed
@@ -52,6 +56,7 @@ void arm_deadline(const std::shared_ptr<Attempt>& attempt) {
         // Closed and not cancelled: a step that is done but not yet looked at would start the next one.
         error_code ignored;
         attempt->socket.close(ignored);
+        attempt->datagram.close(ignored);
     });
 }
 
@@ -88,8 +93,18 @@ awaitable<Outcome> over_tcp(Attempt& attempt, Tools& tools) {
     }
 }
 
+awaitable<Outcome> by_type(Attempt& attempt, Tools& tools) {
+    switch (attempt.request.health->type) {
+        case config::ProbeType::kUdp:
+        case config::ProbeType::kDns:
+            co_return co_await udp_probe(attempt.datagram, attempt.request);
+        default:
+            co_return co_await over_tcp(attempt, tools);
+    }
+}
+
 awaitable<Outcome> carry_out(Attempt& attempt, Tools& tools) {
-    Outcome outcome = co_await over_tcp(attempt, tools);
+    Outcome outcome = co_await by_type(attempt, tools);
     if (outcome.cause == Cause::kOk) outcome.round_trip = steady_clock::now() - attempt.sent;
     co_return outcome;
 }
@@ -142,6 +157,7 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
     static void finish(Attempt& attempt) {
         error_code ignored;
         attempt.socket.close(ignored);  // with linger 0: a reset
+        attempt.datagram.close(ignored);
         attempt.deadline.cancel();
     }
 

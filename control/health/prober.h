@@ -1,5 +1,5 @@
-// Sends probes and reports what came of each: TCP connects, TLS handshakes, HTTP and HTTPS requests, over
-// IPv4 and IPv6.
+// Sends probes and reports what came of each: TCP connects, TLS handshakes, HTTP and HTTPS requests,
+// datagrams, over IPv4 and IPv6.
 //
 // Every probe ends in exactly one outcome, at the latest at its timeout. Connections are closed by reset, so
 // that no TIME_WAIT piles up on either side. Overload sheds probes, never verdicts: what is beyond

@@ -120,7 +120,9 @@ TEST_CASE("the documented default is what a missing key means") {
                                                        {"path", "http"},
                                                        {"status", "http"},
                                                        {"verify", "tls"},
-                                                       {"warn_days", "tls"}};
+                                                       {"warn_days", "tls"},
+                                                       {"query_type", "dns\"\nquery = \"talk.example"},
+                                                       {"rcode", "dns\"\nquery = \"talk.example"}};
         if (const auto type = types.find(row.key); type != types.end())
             plain =
                 replaced(plain, "", "[pool.health]\n", "[pool.health]\ntype = \"" + type->second + "\"\n");
