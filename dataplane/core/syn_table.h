@@ -1,10 +1,14 @@
-// Recent SYNs: where the SYN of a handshake in flight was sent. Per worker, direct-mapped, 16 bytes an entry.
+// Recent SYNs: where the SYN of a handshake in flight was sent. Per worker, 16 bytes an entry, four to a
+// cache line.
+//
+// A key has one line; a new SYN takes a free or expired place in it, else the oldest one's (docs/adr/0005).
 //
 // A SYN makes no flow entry; it writes here, and the handshake's ACK is answered from here. So a drain, a
 // ramp or a reused 5-tuple breaks no handshake in flight, a flood can only overwrite, and a spoofed SYN can't
 // unpin a live flow. IPv6 keys are 64-bit keyed hashes of the whole key. One owner, no other thread reads.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -27,9 +31,9 @@ class SynTable {
     static constexpr std::uint16_t kLifetime = 63'000 / 16;
 
     explicit SynTable(std::size_t entries)
-        : pages_(std::bit_ceil(entries) * sizeof(SynEntry)),
+        : pages_(std::bit_ceil(std::max(entries, kWays)) * sizeof(SynEntry)),
           entries_(static_cast<SynEntry*>(pages_.get())),
-          mask_(std::bit_ceil(entries) - 1) {}
+          size_(std::bit_ceil(std::max(entries, kWays))) {}
 
     /// 16 ms units; never 0, so that zeroed memory is no entry.
     [[nodiscard]] static constexpr std::uint16_t time_of(std::uint64_t now_ns) noexcept {
@@ -43,26 +47,53 @@ class SynTable {
 
     /// The SYN remembered for this key, or null when there is none or it is too old.
     [[nodiscard]] SynEntry* find(std::uint64_t key, std::uint64_t hash, std::uint16_t now) noexcept {
-        SynEntry& e = entries_[index(hash)];
-        if (e.key != key || e.time == 0) return nullptr;
-        if (static_cast<std::uint16_t>(now - e.time) > kLifetime) return nullptr;
-        return &e;
+        SynEntry* line = &entries_[index(hash)];
+        for (std::size_t i = 0; i < kWays; ++i) {
+            if (line[i].key == key && line[i].time != 0 && age(line[i], now) <= kLifetime) return &line[i];
+        }
+        return nullptr;
     }
+    /// Remembers `entry`, whose time is now, in place of this key's last one or the one in the line that is
+    /// worth least.
     void put(std::uint64_t key, std::uint64_t hash, SynEntry entry) noexcept {
+        SynEntry* line = &entries_[index(hash)];
+        SynEntry* victim = line;
+        std::uint32_t oldest = 0;
+        for (std::size_t i = 0; i < kWays; ++i) {
+            if (line[i].key == key && line[i].time != 0) {
+                victim = &line[i];
+                break;
+            }
+            const std::uint32_t spent = line[i].time == 0 ? kNever : age(line[i], entry.time) + 1U;
+            if (spent > oldest) {
+                oldest = spent;
+                victim = &line[i];
+            }
+        }
         entry.key = key;
-        entries_[index(hash)] = entry;
+        *victim = entry;
     }
 
-    [[nodiscard]] std::size_t size() const noexcept { return mask_ + 1; }
+    /// Entries.
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
     /// For the sweep.
     [[nodiscard]] SynEntry& at(std::size_t i) noexcept { return entries_[i]; }
 
   private:
-    [[nodiscard]] std::size_t index(std::uint64_t hash) const noexcept { return (hash >> 20U) & mask_; }
+    static constexpr std::size_t kWays = 64 / sizeof(SynEntry);
+    static constexpr std::uint32_t kNever = 1U << 17U;  ///< older than any age
+
+    [[nodiscard]] static std::uint16_t age(const SynEntry& entry, std::uint16_t now) noexcept {
+        return static_cast<std::uint16_t>(now - entry.time);
+    }
+    /// Of the first entry of the key's cache line.
+    [[nodiscard]] std::size_t index(std::uint64_t hash) const noexcept {
+        return (hash >> 20U) & (size_ - 1) & ~(kWays - 1);
+    }
 
     Pages pages_;
     SynEntry* entries_;
-    std::size_t mask_;
+    std::size_t size_;
 };
 
 }  // namespace detour::core

@@ -1,5 +1,9 @@
 #include <doctest/doctest.h>
 
+#include <deque>
+#include <random>
+#include <utility>
+
 #include "dataplane/core/syn_table.h"
 #include "dataplane/core/token_bucket.h"
 
@@ -27,6 +31,51 @@ TEST_CASE("zeroed memory is no entry, at any time; a flood only overwrites") {
     for (std::uint64_t i = 0; i < 100'000; ++i)
         table.put(i + 1, i << 20U, {.isn = 1, .backend = 1, .time = 1});
     CHECK(table.size() == 16);
+}
+
+TEST_CASE("SYNs of one cache line: four live side by side, a fifth takes the oldest one's place") {
+    SynTable table(16);
+    for (std::uint64_t key = 1; key <= 4; ++key) {
+        const std::uint16_t now = SynTable::time_of((1000 + 100 * key) * kMs);
+        table.put(key, 0, {.isn = 1, .backend = static_cast<std::uint16_t>(key), .time = now});
+    }
+    const std::uint16_t later = SynTable::time_of(2000 * kMs);
+    for (std::uint64_t key = 1; key <= 4; ++key) {
+        REQUIRE(table.find(key, 0, later) != nullptr);
+        CHECK(table.find(key, 0, later)->backend == key);
+    }
+    // The same key again takes its own place; a free one goes before any other.
+    table.put(2, 0, {.isn = 9, .backend = 2, .time = later});
+    CHECK(table.find(2, 0, later)->isn == 9);
+    table.put(5, 0, {.isn = 1, .backend = 5, .time = later});
+    CHECK(table.find(1, 0, later) == nullptr);
+    for (std::uint64_t key = 2; key <= 5; ++key) CHECK(table.find(key, 0, later) != nullptr);
+    table.find(3, 0, later)->time = 0;
+    table.put(6, 0, {.isn = 1, .backend = 6, .time = later});
+    for (const std::uint64_t key : {2U, 4U, 5U, 6U}) CHECK(table.find(key, 0, later) != nullptr);
+}
+
+TEST_CASE("25 handshakes in flight at a time lose no SYN of 200,000") {
+    SynTable table(1U << 17U);
+    const std::uint64_t seed = std::random_device{}();
+    CAPTURE(seed);
+    std::mt19937_64 random(seed);
+    std::deque<std::pair<std::uint64_t, std::uint64_t>> flying;
+    unsigned lost = 0;
+    for (std::uint64_t i = 1; i <= 200'000; ++i) {
+        const std::uint16_t now = SynTable::time_of((1'000'000 + 2 * i) * kMs);
+        flying.emplace_back(i, random());
+        table.put(i, flying.back().second, {.isn = 1, .backend = 1, .time = now});
+        if (flying.size() <= 25) continue;
+        SynEntry* syn = table.find(flying.front().first, flying.front().second, now);
+        if (syn == nullptr) {
+            ++lost;
+        } else {
+            syn->time = 0;
+        }
+        flying.pop_front();
+    }
+    CHECK(lost == 0);  // direct-mapped: about 38
 }
 
 TEST_CASE("a token bucket gives its rate, and a tenth of a second's worth at once") {
