@@ -32,7 +32,8 @@ class Flags:
             words = shlex.split(entry["command"])
             start = next(i for i, word in enumerate(words) if word.startswith("-"))
             self.by_source[source] = self._kept(words[start:])
-            self.folders += [f for f in self.by_source[source] if f.startswith("-I") and f not in self.folders]
+            shared = (f for f in self.by_source[source] if f.startswith(("-I", "-isystem/")))
+            self.folders += [f for f in shared if f not in self.folders]
 
     @staticmethod
     def _kept(words: list[str]) -> list[str]:
