@@ -70,6 +70,7 @@ api::PlanPool make_pool(const config::Pool& pool, const Ids& ids, const SiteInde
     result.hash = pool.hash;
     result.stranded = pool.stranded;
     result.max_backends = pool.max_backends;
+    result.priority = pool.priority;
     for (const api::Vip& vip : pool.vips) result.vips.push_back({ids.vip(vip), vip});
 
     std::map<api::SiteId, api::PlanPoolSite> parts;

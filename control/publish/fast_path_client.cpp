@@ -328,6 +328,16 @@ void FastPathClient::set_switches(const std::vector<api::SiteSwitch>& sites,
                    [](wire::Reply& reply) { return reply.mutable_set(); }));
 }
 
+void FastPathClient::set_limits(const std::vector<api::FlowLimit>& limits, Answer<wire::SetReply> answer) {
+    wire::Request request;
+    auto& message = *request.mutable_set_switches();
+    for (const auto& limit : limits) api::encode(limit, *message.add_limits());
+    impl_->ask(RequestKind::kSwitch, request, impl_->options().request_timeout,
+               expect<wire::SetReply>(
+                   std::move(answer), [](const wire::Reply& reply) { return reply.has_set(); },
+                   [](wire::Reply& reply) { return reply.mutable_set(); }));
+}
+
 void FastPathClient::get_stats(Answer<wire::StatsReply> answer) {
     wire::Request request;
     request.mutable_get_stats();

@@ -75,6 +75,8 @@ class FastPathClient {
     void apply_plan(const api::ForwardingPlan& plan, Answer<wire::ApplyReply> answer);
     void set_switches(const std::vector<api::SiteSwitch>& sites,
                       const std::vector<api::BackendSwitch>& backends, Answer<wire::SetReply> answer);
+    /// As switches; answered in the reply's `limits`.
+    void set_limits(const std::vector<api::FlowLimit>& limits, Answer<wire::SetReply> answer);
     void get_stats(Answer<wire::StatsReply> answer);
     /// What the fast path runs on now, as on_up() told it then.
     void get_state(Answer<wire::StateReply> answer);

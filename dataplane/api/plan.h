@@ -67,6 +67,7 @@ struct PlanPool {
     HashKey hash = HashKey::kFiveTuple;
     Stranded stranded = Stranded::kReset;
     std::uint32_t max_backends = 64;  ///< per site; sizes the Maglev tables, never today's count
+    std::uint32_t priority = 100;     ///< 1 is shed last
     std::vector<PlanPoolSite> sites;
     auto operator<=>(const PlanPool&) const = default;
 };
@@ -92,15 +93,36 @@ struct SiteSwitch {
     Admit admit = kAdmitAll;      ///< new flows
     Admit admit_mid = kAdmitAll;  ///< mid-flow packets of flows that this worker does not know
     bool keep = true;             ///< false: pinned flows are stranded
+    /// With keep false: flows are ended though their backends live, as at a drain's deadline. The backends
+    /// are told too, and pools with stranded = keep are not spared.
+    bool end_flows = false;
     auto operator<=>(const SiteSwitch&) const = default;
 };
 
 struct BackendSwitch {
     BackendId backend;
     Sequence sequence;
-    bool up = true;    ///< takes new flows
-    bool keep = true;  ///< keeps pinned flows
+    bool up = true;          ///< takes new flows
+    bool keep = true;        ///< keeps pinned flows
+    bool end_flows = false;  ///< as SiteSwitch's
     auto operator<=>(const BackendSwitch&) const = default;
+};
+
+/// How a new flow beyond a limit is refused. UDP is dropped either way.
+enum class Refusal : std::uint8_t {
+    kDrop,   ///< the SYN is dropped: the client tries again, later and later
+    kReset,  ///< answered with a RST, as far as the budget of resets allows
+};
+
+/// How many new flows a second this host lets through: of one pool to any site, or of all pools to one site.
+/// Workers share it evenly. A site's tokens go to its pools in the order of their priority.
+struct FlowLimit {
+    std::optional<SiteId> site;  ///< exactly one of site and pool
+    std::optional<PoolId> pool;
+    Sequence sequence;                        ///< as a switch's
+    std::optional<std::uint32_t> per_second;  ///< absent: no limit; 0: none gets through
+    Refusal refusal = Refusal::kDrop;
+    auto operator<=>(const FlowLimit&) const = default;
 };
 
 }  // namespace detour::api

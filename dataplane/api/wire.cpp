@@ -56,6 +56,7 @@ void encode(const PlanPool& pool, wire::Pool& message) {
     message.set_hash(static_cast<std::uint32_t>(pool.hash));
     message.set_stranded(static_cast<std::uint32_t>(pool.stranded));
     message.set_max_backends(pool.max_backends);
+    message.set_priority(pool.priority);
     for (const PlanVip& entry : pool.vips) {
         wire::Vip& vip = *message.add_vips();
         vip.set_id(entry.id.value());
@@ -152,6 +153,7 @@ void encode(const PlanPool& pool, wire::Pool& message) {
     pool.hash = *hash;
     pool.stranded = *stranded;
     pool.max_backends = message.max_backends();
+    if (message.priority() != 0) pool.priority = message.priority();
     for (const wire::Vip& entry : message.vips()) {
         const auto vip = decode_vip(entry);
         if (!vip) return tl::unexpected(vip.error());
@@ -220,6 +222,7 @@ void encode(const SiteSwitch& value, wire::SiteSwitch& message) {
     message.set_admit(value.admit.value());
     message.set_admit_mid(value.admit_mid.value());
     message.set_keep(value.keep);
+    message.set_end_flows(value.end_flows);
 }
 
 void encode(const BackendSwitch& value, wire::BackendSwitch& message) {
@@ -228,6 +231,16 @@ void encode(const BackendSwitch& value, wire::BackendSwitch& message) {
     message.set_sequence(value.sequence.value());
     message.set_up(value.up);
     message.set_keep(value.keep);
+    message.set_end_flows(value.end_flows);
+}
+
+void encode(const FlowLimit& value, wire::FlowLimit& message) {
+    message.Clear();
+    if (value.site) message.set_site(value.site->value());
+    if (value.pool) message.set_pool(value.pool->value());
+    message.set_sequence(value.sequence.value());
+    if (value.per_second) message.set_per_second(*value.per_second);
+    message.set_refusal(static_cast<std::uint32_t>(value.refusal));
 }
 
 void encode(const Error& error, wire::Failure& message) {
@@ -278,13 +291,36 @@ Result<SiteSwitch> decode(const wire::SiteSwitch& message) {
     value.admit = *admit;
     value.admit_mid = *admit_mid;
     value.keep = message.keep();
+    value.end_flows = message.end_flows();
     return value;
 }
 
 Result<BackendSwitch> decode(const wire::BackendSwitch& message) {
     const auto backend = narrow<BackendId>(message.backend(), kMaxBackends - 1, "switch backend");
     if (!backend) return tl::unexpected(backend.error());
-    return BackendSwitch{*backend, Sequence{message.sequence()}, message.up(), message.keep()};
+    return BackendSwitch{*backend, Sequence{message.sequence()}, message.up(), message.keep(),
+                         message.end_flows()};
+}
+
+Result<FlowLimit> decode(const wire::FlowLimit& message) {
+    FlowLimit value;
+    if (message.has_site() == message.has_pool())
+        return fail(ErrorCode::kInvalidArgument, kDoing, "a flow limit names either a site or a pool");
+    if (message.has_site()) {
+        const auto site = narrow<SiteId>(message.site(), kMaxSites - 1, "flow limit's site");
+        if (!site) return tl::unexpected(site.error());
+        value.site = *site;
+    } else {
+        const auto pool = narrow<PoolId>(message.pool(), kMaxPools - 1, "flow limit's pool");
+        if (!pool) return tl::unexpected(pool.error());
+        value.pool = *pool;
+    }
+    const auto refusal = enumerator(message.refusal(), Refusal::kReset, "refusal");
+    if (!refusal) return tl::unexpected(refusal.error());
+    value.sequence = Sequence{message.sequence()};
+    if (message.has_per_second()) value.per_second = message.per_second();
+    value.refusal = *refusal;
+    return value;
 }
 
 Error decode(const wire::Failure& message) {

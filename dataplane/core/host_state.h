@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "dataplane/api/limits.h"
+#include "dataplane/api/plan.h"
 #include "dataplane/api/types.h"
 
 namespace detour::core {
@@ -21,13 +22,23 @@ struct SwitchValue {
     api::Admit admit = api::kAdmitAll;
     api::Admit admit_mid = api::kAdmitAll;
     bool keep = true;
+    bool end = false;  ///< with keep false: the backends live and are told, and no pool is spared
     constexpr bool operator==(const SwitchValue&) const noexcept = default;
 };
 
 struct BackendValue {
     bool up = true;
     bool keep = true;
+    bool end = false;
     constexpr bool operator==(const BackendValue&) const noexcept = default;
+};
+
+/// New flows a second, for the whole host; absent is "no limit".
+struct LimitValue {
+    bool limited = false;
+    std::uint32_t per_second = 0;
+    api::Refusal refusal = api::Refusal::kDrop;
+    constexpr bool operator==(const LimitValue&) const noexcept = default;
 };
 
 class HostState {
@@ -39,29 +50,47 @@ class HostState {
         return unpack(sites_[id.value()].load(std::memory_order_relaxed));
     }
     /// The pool's own switch and the host's: the smaller admit, the smaller admit_mid, keep only if both
-    /// keep.
+    /// keep, end if either ends.
     [[nodiscard]] SwitchValue effective(api::PoolId pool, api::SiteId site_id) const noexcept {
         const SwitchValue host = site(site_id);
         const SwitchValue own = unpack(pools_[index(pool, site_id)].load(std::memory_order_relaxed));
         return {host.admit < own.admit ? host.admit : own.admit,
-                host.admit_mid < own.admit_mid ? host.admit_mid : own.admit_mid, host.keep && own.keep};
+                host.admit_mid < own.admit_mid ? host.admit_mid : own.admit_mid, host.keep && own.keep,
+                host.end || own.end};
     }
     [[nodiscard]] BackendValue backend(api::BackendId id) const noexcept {
         const std::uint8_t word = backends_[id.value()].load(std::memory_order_relaxed);
-        return {(word & 1U) == 0, (word & 2U) == 0};
+        return {(word & 1U) == 0, (word & 2U) == 0, (word & 4U) != 0};
+    }
+    /// Grows with every switch that strands flows. A worker that sees a new one looks for them.
+    [[nodiscard]] std::uint32_t strandings() const noexcept {
+        return strandings_.load(std::memory_order_acquire);
+    }
+    /// Whether any limit is in force at all.
+    [[nodiscard]] bool limits_flows() const noexcept { return limits_.load(std::memory_order_relaxed) != 0; }
+    [[nodiscard]] LimitValue limit(api::SiteId id) const noexcept {
+        return limit_from(site_limits_[id.value()].load(std::memory_order_relaxed));
+    }
+    [[nodiscard]] LimitValue limit(api::PoolId id) const noexcept {
+        return limit_from(pool_limits_[id.value()].load(std::memory_order_relaxed));
     }
 
     /// Writer only.
     void set_site(api::SiteId id, SwitchValue value) noexcept {
         sites_[id.value()].store(pack(value), std::memory_order_relaxed);
+        if (!value.keep) strand();
     }
     void set_pool_site(api::PoolId pool, api::SiteId id, SwitchValue value) noexcept {
         pools_[index(pool, id)].store(pack(value), std::memory_order_relaxed);
+        if (!value.keep) strand();
     }
     void set_backend(api::BackendId id, BackendValue value) noexcept {
-        const int word = (value.up ? 0 : 1) | (value.keep ? 0 : 2);
+        const int word = (value.up ? 0 : 1) | (value.keep ? 0 : 2) | (value.end ? 4 : 0);
         backends_[id.value()].store(static_cast<std::uint8_t>(word), std::memory_order_relaxed);
+        if (!value.keep) strand();
     }
+    void set_limit(api::SiteId id, LimitValue value) noexcept { set_limit(site_limits_[id.value()], value); }
+    void set_limit(api::PoolId id, LimitValue value) noexcept { set_limit(pool_limits_[id.value()], value); }
 
   private:
     // Inverted, so that zeroed memory means "all admitted, all kept": 8 MiB of pool switches that nobody
@@ -69,12 +98,29 @@ class HostState {
     static constexpr std::uint64_t pack(SwitchValue v) noexcept {
         return static_cast<std::uint64_t>(0xffffU - v.admit.value()) |
                static_cast<std::uint64_t>(0xffffU - v.admit_mid.value()) << 16U |
-               static_cast<std::uint64_t>(v.keep ? 0 : 1) << 32U;
+               static_cast<std::uint64_t>(v.keep ? 0 : 1) << 32U |
+               static_cast<std::uint64_t>(v.end ? 1 : 0) << 33U;
     }
     static constexpr SwitchValue unpack(std::uint64_t word) noexcept {
         return {api::Admit{static_cast<std::uint16_t>(0xffffU - (word & 0xffffU))},
                 api::Admit{static_cast<std::uint16_t>(0xffffU - (word >> 16U & 0xffffU))},
-                (word >> 32U & 1U) == 0};
+                (word >> 32U & 1U) == 0, (word >> 33U & 1U) != 0};
+    }
+    static constexpr LimitValue limit_from(std::uint64_t word) noexcept {
+        return {(word >> 33U & 1U) != 0, static_cast<std::uint32_t>(word),
+                static_cast<api::Refusal>(word >> 32U & 1U)};
+    }
+    void set_limit(std::atomic<std::uint64_t>& word, LimitValue v) noexcept {
+        const bool was = limit_from(word.load(std::memory_order_relaxed)).limited;
+        word.store(static_cast<std::uint64_t>(v.per_second) | static_cast<std::uint64_t>(v.refusal) << 32U |
+                       static_cast<std::uint64_t>(v.limited ? 1 : 0) << 33U,
+                   std::memory_order_relaxed);
+        const std::uint32_t now =
+            limits_.load(std::memory_order_relaxed) + (v.limited ? 1U : 0U) - (was ? 1U : 0U);
+        limits_.store(now, std::memory_order_relaxed);
+    }
+    void strand() noexcept {
+        strandings_.store(strandings_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     }
     static constexpr std::size_t index(api::PoolId pool, api::SiteId site) noexcept {
         return static_cast<std::size_t>(pool.value()) * 256 + site.value();
@@ -84,6 +130,10 @@ class HostState {
     };
 
     alignas(64) std::array<std::atomic<std::uint64_t>, 256> sites_{};
+    std::atomic<std::uint32_t> strandings_{0};
+    std::atomic<std::uint32_t> limits_{0};  ///< how many are in force
+    std::array<std::atomic<std::uint64_t>, 256> site_limits_{};
+    std::array<std::atomic<std::uint64_t>, api::kMaxPools> pool_limits_{};
     std::array<std::atomic<std::uint8_t>, api::kMaxBackends + 1> backends_{};
     std::unique_ptr<std::atomic<std::uint64_t>[], FreePages> pools_;
 };

@@ -43,9 +43,18 @@ api::Result<void> decode_all(const Messages& messages, Values& values) {
     return {};
 }
 
+/// Of a SetSwitches or of a StateReply. An error leaves `switches` half filled.
+template <class Message>
+api::Result<void> decode_switches(const Message& message, SwitchSet& switches) {
+    if (auto done = decode_all(message.sites(), switches.sites); !done) return done;
+    if (auto done = decode_all(message.backends(), switches.backends); !done) return done;
+    return decode_all(message.limits(), switches.limits);
+}
+
 void encode_switches(const SwitchSet& switches, wire::StateReply& message) {
     for (const api::SiteSwitch& value : switches.sites) api::encode(value, *message.add_sites());
     for (const api::BackendSwitch& value : switches.backends) api::encode(value, *message.add_backends());
+    for (const api::FlowLimit& value : switches.limits) api::encode(value, *message.add_limits());
 }
 
 void fill(wire::SwitchResult& message, const SwitchOutcome& outcome) {
@@ -66,11 +75,7 @@ api::Result<RestoredState> read_state(const std::string& payload) {
         if (!plan) return tl::unexpected(plan.error());
         state.plan = *std::move(plan);
     }
-    if (auto done = decode_all(message.sites(), state.switches.sites); !done)
-        return tl::unexpected(done.error());
-    if (auto done = decode_all(message.backends(), state.switches.backends); !done) {
-        return tl::unexpected(done.error());
-    }
+    if (auto done = decode_switches(message, state.switches); !done) return tl::unexpected(done.error());
     return state;
 }
 
@@ -81,7 +86,7 @@ RequestHandler::RequestHandler(FastPath& fast_path)
       plan_bytes_(std::make_shared<std::string>()) {}
 
 api::Result<void> RequestHandler::restore(const RestoredState& switches, const RestoredState& plan) {
-    std::vector<SwitchOutcome> outcomes(switches.switches.sites.size() + switches.switches.backends.size());
+    std::vector<SwitchOutcome> outcomes(switches.switches.size());
     book_.apply(switches.switches, outcomes);
     if (!plan.plan) return {};
     if (auto fits = check_ports(*plan.plan); !fits) return fits;
@@ -211,9 +216,8 @@ api::Result<void> RequestHandler::apply(const wire::ApplyPlan& request, wire::Re
 }
 
 api::Result<void> RequestHandler::set(const wire::SetSwitches& request, wire::Reply& reply) {
-    if (auto done = decode_all(request.sites(), switches_.sites); !done) return done;
-    if (auto done = decode_all(request.backends(), switches_.backends); !done) return done;
-    outcomes_.resize(switches_.sites.size() + switches_.backends.size());
+    if (auto done = decode_switches(request, switches_); !done) return done;
+    outcomes_.resize(switches_.size());
     const auto start = Clock::now();
     book_.apply(switches_, outcomes_);
     const auto stored = Clock::now() - start;
@@ -222,9 +226,10 @@ api::Result<void> RequestHandler::set(const wire::SetSwitches& request, wire::Re
     if (marks_.switches) marks_.switches();
     if (!passed) return passed;
     wire::SetReply& set = *reply.mutable_set();
-    for (std::size_t i = 0; i < switches_.sites.size(); ++i) fill(*set.add_sites(), outcomes_[i]);
-    for (std::size_t i = switches_.sites.size(); i < outcomes_.size(); ++i)
-        fill(*set.add_backends(), outcomes_[i]);
+    auto outcome = outcomes_.begin();
+    for (std::size_t i = 0; i < switches_.sites.size(); ++i) fill(*set.add_sites(), *outcome++);
+    for (std::size_t i = 0; i < switches_.backends.size(); ++i) fill(*set.add_backends(), *outcome++);
+    for (std::size_t i = 0; i < switches_.limits.size(); ++i) fill(*set.add_limits(), *outcome++);
     set.set_store_ns(static_cast<std::uint64_t>(std::chrono::nanoseconds(stored).count()));
     set.set_switch_us(micros(took));
     set.set_rebuilds(rebuilds_);

@@ -63,15 +63,19 @@ void collect_backends(Workers workers, wire::StatsReply& reply) {
     for (std::uint32_t id = 0; id < api::kMaxBackends; ++id) {
         std::uint64_t packets = 0;
         std::uint64_t bytes = 0;
+        std::uint64_t flows = 0;
         for (const auto& worker : workers) {
-            packets += worker->state().backends[id].packets.get();
-            bytes += worker->state().backends[id].bytes.get();
+            const stages::BackendTally& tally = worker->state().backends[id];
+            packets += tally.packets.get();
+            bytes += tally.bytes.get();
+            flows += tally.flows.get();
         }
-        if (packets == 0) continue;
+        if (packets == 0 && flows == 0) continue;
         wire::BackendStats& row = *reply.add_backends();
         row.set_backend(id);
         row.set_packets(packets);
         row.set_bytes(bytes);
+        row.set_flows(flows);
     }
 }
 

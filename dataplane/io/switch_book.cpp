@@ -29,26 +29,30 @@ SwitchBook::SwitchBook(core::HostState& host)
     : host_(host),
       sites_(zeroed<SiteRecord>((api::kMaxPools + 1) * kRowSites)),
       touched_rows_(api::kMaxPools + 1),
-      backends_(zeroed<BackendRecord>(api::kMaxBackends + 1)) {}
+      backends_(zeroed<BackendRecord>(api::kMaxBackends + 1)),
+      site_limits_(kRowSites),
+      pool_limits_(api::kMaxPools) {}
 
 void SwitchBook::apply(const SwitchSet& switches, std::span<SwitchOutcome> outcomes) noexcept {
     const std::lock_guard lock(mutex_);
     std::size_t i = 0;
     for (const api::SiteSwitch& value : switches.sites) outcomes[i++] = apply_site(value);
     for (const api::BackendSwitch& value : switches.backends) outcomes[i++] = apply_backend(value);
+    for (const api::FlowLimit& value : switches.limits) outcomes[i++] = apply_limit(value);
 }
 
 SwitchOutcome SwitchBook::apply_site(const api::SiteSwitch& value) noexcept {
     const std::size_t row = row_of(value.pool);
     SiteRecord& record = sites_[row * kRowSites + value.site.value()];
     if (value.sequence.value() <= record.sequence) return {false, api::Sequence{record.sequence}};
-    const core::SwitchValue stored{value.admit, value.admit_mid, value.keep};
+    const core::SwitchValue stored{value.admit, value.admit_mid, value.keep, value.end_flows};
     if (value.pool) {
         host_.set_pool_site(*value.pool, value.site, stored);
     } else {
         host_.set_site(value.site, stored);
     }
-    record = {value.sequence.value(), value.admit.value(), value.admit_mid.value(), value.keep};
+    record = {value.sequence.value(), value.admit.value(), value.admit_mid.value(), value.keep,
+              value.end_flows};
     touched_rows_[row] = true;
     return {true, value.sequence};
 }
@@ -56,8 +60,21 @@ SwitchOutcome SwitchBook::apply_site(const api::SiteSwitch& value) noexcept {
 SwitchOutcome SwitchBook::apply_backend(const api::BackendSwitch& value) noexcept {
     BackendRecord& record = backends_[value.backend.value()];
     if (value.sequence.value() <= record.sequence) return {false, api::Sequence{record.sequence}};
-    host_.set_backend(value.backend, {value.up, value.keep});
-    record = {value.sequence.value(), value.up, value.keep};
+    host_.set_backend(value.backend, {value.up, value.keep, value.end_flows});
+    record = {value.sequence.value(), value.up, value.keep, value.end_flows};
+    return {true, value.sequence};
+}
+
+SwitchOutcome SwitchBook::apply_limit(const api::FlowLimit& value) noexcept {
+    LimitRecord& record = value.site ? site_limits_[value.site->value()] : pool_limits_[value.pool->value()];
+    if (value.sequence.value() <= record.sequence) return {false, api::Sequence{record.sequence}};
+    record = {value.sequence.value(),
+              {value.per_second.has_value(), value.per_second.value_or(0), value.refusal}};
+    if (value.site) {
+        host_.set_limit(*value.site, record.value);
+    } else {
+        host_.set_limit(*value.pool, record.value);
+    }
     return {true, value.sequence};
 }
 
@@ -78,15 +95,25 @@ SwitchSet SwitchBook::snapshot() const {
             if (r.sequence == 0) continue;
             all.sites.push_back({api::SiteId{static_cast<std::uint8_t>(site)}, pool,
                                  api::Sequence{r.sequence}, api::Admit{r.admit}, api::Admit{r.admit_mid},
-                                 r.keep});
+                                 r.keep, r.end});
         }
     }
     for (std::size_t id = 0; id <= api::kMaxBackends; ++id) {
         const BackendRecord& r = backends_[id];
         if (r.sequence == 0) continue;
         all.backends.push_back(
-            {api::BackendId{static_cast<std::uint16_t>(id)}, api::Sequence{r.sequence}, r.up, r.keep});
+            {api::BackendId{static_cast<std::uint16_t>(id)}, api::Sequence{r.sequence}, r.up, r.keep, r.end});
     }
+    const auto add = [&all](const LimitRecord& r, std::optional<api::SiteId> site,
+                            std::optional<api::PoolId> pool) {
+        if (r.sequence == 0) return;
+        const auto rate = r.value.limited ? std::optional(r.value.per_second) : std::nullopt;
+        all.limits.push_back({site, pool, api::Sequence{r.sequence}, rate, r.value.refusal});
+    };
+    for (std::size_t id = 0; id < site_limits_.size(); ++id)
+        add(site_limits_[id], api::SiteId{static_cast<std::uint8_t>(id)}, std::nullopt);
+    for (std::size_t id = 0; id < pool_limits_.size(); ++id)
+        add(pool_limits_[id], std::nullopt, api::PoolId{static_cast<std::uint16_t>(id)});
     return all;
 }
 

@@ -1,10 +1,15 @@
 #include "dataplane/stages/worker_state.h"
 
+#include <algorithm>
+
 namespace detour::stages {
 namespace {
 
 /// SYN entries looked at in one step: as many as a cache line holds.
 constexpr std::size_t kSynsPerStep = 4;
+/// Backends whose count is published in one step: about what a bucket costs.
+constexpr std::size_t kCountsPerStep = 16;
+constexpr std::size_t kCountSteps = (api::kMaxBackends + kCountsPerStep) / kCountsPerStep;
 
 template <class Key>
 std::uint16_t vip_of(const core::FlowEntry<Key>& entry) noexcept {
@@ -12,8 +17,8 @@ std::uint16_t vip_of(const core::FlowEntry<Key>& entry) noexcept {
 }
 
 template <class Table>
-void sweep_bucket(Table& flows, std::size_t index, const core::ForwardingTables& tables,
-                  std::uint16_t tick) noexcept {
+void sweep_bucket(Table& flows, std::size_t index, const core::ForwardingTables& tables, std::uint16_t tick,
+                  std::vector<std::uint32_t>& live) noexcept {
     for (auto& entry : flows.bucket(index).entries) {
         const core::FlowValue v = entry.value();
         if (v.state() == core::FlowState::kEmpty) continue;
@@ -23,6 +28,8 @@ void sweep_bucket(Table& flows, std::size_t index, const core::ForwardingTables&
         } else if (v.backend() != core::kNoBackendId && !tables.has_backend(v.backend())) {
             // The flow stays known, so that its client is told, but no longer names the id.
             entry.set_value(v.with_backend(core::kNoBackendId));
+        } else if (v.state() != core::FlowState::kTombstone && v.backend() != core::kNoBackendId) {
+            ++live[v.backend()];
         }
     }
 }
@@ -45,7 +52,8 @@ WorkerState::WorkerState(const WorkerLimits& limits)
       syns_v6(limits.syns),
       pools(api::kMaxPools),
       backends(api::kMaxBackends + 1),
-      workers_(limits.workers == 0 ? 1 : limits.workers) {}
+      workers_(limits.workers == 0 ? 1 : limits.workers),
+      counting_(api::kMaxBackends + 1) {}
 
 void WorkerState::set_time(std::uint64_t now_ns) noexcept {
     now_ns_ = now_ns;
@@ -54,17 +62,28 @@ void WorkerState::set_time(std::uint64_t now_ns) noexcept {
 }
 
 void WorkerState::sweep_one(const core::ForwardingTables& tables, std::size_t position) noexcept {
-    if (position < flows_v4.buckets()) return sweep_bucket(flows_v4, position, tables, tick_);
+    if (position < flows_v4.buckets()) return sweep_bucket(flows_v4, position, tables, tick_, counting_);
     position -= flows_v4.buckets();
-    if (position < flows_v6.buckets()) return sweep_bucket(flows_v6, position, tables, tick_);
+    if (position < flows_v6.buckets()) return sweep_bucket(flows_v6, position, tables, tick_, counting_);
     position -= flows_v6.buckets();
+    const std::size_t syn_steps = (syns_v4.size() + kSynsPerStep - 1) / kSynsPerStep;
+    if (position >= syn_steps) return publish_counts(position - syn_steps);
     sweep_syns(syns_v4, position, tables, syn_time_);
     sweep_syns(syns_v6, position, tables, syn_time_);
 }
 
+void WorkerState::publish_counts(std::size_t step) noexcept {
+    const std::size_t first = step * kCountsPerStep;
+    const std::size_t end = std::min(first + kCountsPerStep, counting_.size());
+    for (std::size_t id = first; id < end; ++id) {
+        backends[id].flows.set(counting_[id]);
+        counting_[id] = 0;
+    }
+}
+
 void WorkerState::sweep(const core::ForwardingTables& tables, std::size_t buckets) noexcept {
-    const std::size_t steps =
-        flows_v4.buckets() + flows_v6.buckets() + (syns_v4.size() + kSynsPerStep - 1) / kSynsPerStep;
+    const std::size_t steps = flows_v4.buckets() + flows_v6.buckets() +
+                              (syns_v4.size() + kSynsPerStep - 1) / kSynsPerStep + kCountSteps;
     if (sweep_generation_ != tables.generation.value()) {
         sweep_generation_ = tables.generation.value();
         sweep_left_ = steps;

@@ -48,9 +48,10 @@ struct alignas(64) SiteSignals {
     Tally prefixes;  ///< bitmap: hashed client prefixes that completed a handshake
 };
 
-struct PacketBytes {
+struct BackendTally {
     Tally packets;
     Tally bytes;
+    Tally flows;  ///< live and pinned to it, as the last whole pass of the sweep found them
 };
 
 struct PoolTally {
@@ -79,7 +80,7 @@ class WorkerState {
     }
 
     /// Bounded background work, a few buckets a call: ages entries out, strands those whose backend is not in
-    /// `tables` and removes those whose VIP is not.
+    /// `tables`, removes those whose VIP is not, and counts the live ones of each backend.
     void sweep(const core::ForwardingTables& tables, std::size_t buckets) noexcept;
     /// No entry of this worker names a backend or VIP absent from this generation. Any thread.
     [[nodiscard]] std::uint64_t scanned() const noexcept { return scanned_.get(); }
@@ -95,11 +96,12 @@ class WorkerState {
     Tally evictions;  ///< live flow entries that gave way to new ones
     std::array<Tally, api::kReasonCount> counters;
     std::array<SiteSignals, 256> sites;
-    std::vector<PoolTally> pools;       ///< by PoolId
-    std::vector<PacketBytes> backends;  ///< by BackendId
+    std::vector<PoolTally> pools;        ///< by PoolId
+    std::vector<BackendTally> backends;  ///< by BackendId
 
   private:
     void sweep_one(const core::ForwardingTables& tables, std::size_t position) noexcept;
+    void publish_counts(std::size_t step) noexcept;
 
     std::uint64_t now_ns_ = 0;
     std::uint16_t tick_ = 0;
@@ -108,7 +110,8 @@ class WorkerState {
     std::uint64_t used_generation_ = 0;
     std::uint64_t sweep_generation_ = 0;
     std::size_t sweep_position_ = 0;
-    std::size_t sweep_left_ = 0;  ///< steps until a whole pass for sweep_generation_ is done
+    std::size_t sweep_left_ = 0;           ///< steps until a whole pass for sweep_generation_ is done
+    std::vector<std::uint32_t> counting_;  ///< live flows by BackendId, of the pass that is under way
     Tally scanned_;
 };
 

@@ -64,7 +64,7 @@ void build(const std::string& bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size < 1) return 0;
     const std::string bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
-    switch (data[0] % 4) {
+    switch (data[0] % 5) {
         case 0:
             round_trip<wire::Plan>(bytes);
             build(bytes);
@@ -74,6 +74,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             break;
         case 2:
             round_trip<wire::BackendSwitch>(bytes);
+            break;
+        case 3:
+            round_trip<wire::FlowLimit>(bytes);
             break;
         default: {
             wire::Failure message;

@@ -341,6 +341,32 @@ TEST_CASE(
     CHECK(Client{fast}.syn().reason == Reason::kNoBackend);
 }
 
+TEST_CASE("the sweep counts each backend's live flows; those that were reset or ended are not among them") {
+    FastPath fast(make_plan());
+    std::array<std::uint64_t, 300> pinned{};
+    std::vector<std::pair<Client, std::uint16_t>> clients;
+    for (std::uint16_t i = 0; i < 60; ++i) {
+        const Client c{fast, i % 3 == 0, static_cast<std::uint16_t>(1000 + i)};
+        clients.emplace_back(c, c.connect());
+        ++pinned[clients.back().second];
+    }
+    const auto counts_match = [&] {
+        api::ForwardingPlan plan = make_plan();
+        plan.generation = api::Generation{fast.tables->generation.value() + 1};
+        fast.apply(plan);
+        fast.sweep();
+        for (std::size_t id = 0; id < pinned.size(); ++id)
+            CHECK(fast.worker->backends[id].flows.get() == pinned[id]);
+    };
+    counts_match();
+    counts_match();  // a second pass counts anew
+    const auto& [gone, its_backend] = clients[7];
+    fast.host.set_backend(api::BackendId{its_backend}, {.up = false, .keep = false});
+    CHECK(gone.data().reason == Reason::kResetSent);
+    --pinned[its_backend];
+    counts_match();
+}
+
 TEST_CASE("idle flows are forgotten by the sweep, live ones are not") {
     FastPath fast(make_plan());
     const Client idle{fast, false, 1};

@@ -239,6 +239,7 @@ TEST_CASE("switches survive the wire") {
         {SiteId{0}, std::nullopt, Sequence{1}, kAdmitNone, kAdmitAll, false},
         {SiteId{254}, PoolId{4095}, Sequence{~0ULL}, Admit{655}, Admit{1}, true},
         {SiteId{3}, PoolId{0}, Sequence{0}, kAdmitAll, kAdmitNone, true},
+        {SiteId{4}, std::nullopt, Sequence{2}, kAdmitNone, kAdmitNone, false, true},
     };
     for (const SiteSwitch& value : sites) {
         wire::SiteSwitch message;
@@ -246,11 +247,48 @@ TEST_CASE("switches survive the wire") {
         CHECK(decode(message).value() == value);
     }
     for (const BackendSwitch& value : {BackendSwitch{BackendId{0}, Sequence{9}, true, false},
-                                       BackendSwitch{BackendId{65534}, Sequence{10}, false, true}}) {
+                                       BackendSwitch{BackendId{65534}, Sequence{10}, false, true},
+                                       BackendSwitch{BackendId{7}, Sequence{11}, false, false, true}}) {
         wire::BackendSwitch message;
         encode(value, message);
         CHECK(decode(message).value() == value);
     }
+}
+
+TEST_CASE("limits of new flows survive the wire; one that names no target, or two, is refused") {
+    const std::vector<FlowLimit> limits{
+        {SiteId{254}, std::nullopt, Sequence{1}, 0, Refusal::kDrop},
+        {std::nullopt, PoolId{4095}, Sequence{~0ULL}, ~0U, Refusal::kReset},
+        {SiteId{0}, std::nullopt, Sequence{3}, std::nullopt, Refusal::kReset},
+    };
+    for (const FlowLimit& value : limits) {
+        wire::FlowLimit message;
+        encode(value, message);
+        CHECK(decode(message).value() == value);
+    }
+    struct Row {
+        const char* name;
+        std::function<void(wire::FlowLimit&)> spoil;
+        ErrorCode code;
+    };
+    const std::vector<Row> rows{
+        {"no target", [](auto& m) { m.clear_site(); }, ErrorCode::kInvalidArgument},
+        {"two targets", [](auto& m) { m.set_pool(1); }, ErrorCode::kInvalidArgument},
+        {"site 255", [](auto& m) { m.set_site(255); }, ErrorCode::kLimit},
+        {"refusal 2", [](auto& m) { m.set_refusal(2); }, ErrorCode::kInvalidArgument},
+    };
+    for (const Row& row : rows) {
+        CAPTURE(row.name);
+        wire::FlowLimit message;
+        encode(FlowLimit{SiteId{1}, std::nullopt, Sequence{3}, 5}, message);
+        row.spoil(message);
+        REQUIRE(!decode(message));
+        CHECK(decode(message).error().code == row.code);
+    }
+    wire::FlowLimit pool;
+    pool.set_pool(4096);
+    REQUIRE(!decode(pool));
+    CHECK(decode(pool).error().code == ErrorCode::kLimit);
 }
 
 TEST_CASE("switches beyond the bounds are refused") {

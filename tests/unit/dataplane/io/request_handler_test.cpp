@@ -151,6 +151,33 @@ TEST_CASE("each switch has its own sequence, and one that is not above it is ref
     CHECK(bench.path.host().backend(api::BackendId{1}).keep);
 }
 
+TEST_CASE("limits of new flows are switches too: sequences, the disk, all or nothing") {
+    Bench bench;
+    const auto ask = [](Bench& to, const std::vector<api::FlowLimit>& limits) {
+        wire::Request request;
+        request.mutable_set_switches();
+        for (const auto& l : limits) api::encode(l, *request.mutable_set_switches()->add_limits());
+        return to.ask(request);
+    };
+    const api::FlowLimit site{api::SiteId{1}, std::nullopt, api::Sequence{5}, 100, api::Refusal::kReset};
+    const api::FlowLimit pool{std::nullopt, api::PoolId{1}, api::Sequence{1}, 0};
+    const auto first = ask(bench, {site, pool});
+    CHECK(first.set().limits(0).applied());
+    CHECK(first.set().limits(1).applied());
+    CHECK((bench.path.host().limit(api::SiteId{1}) == core::LimitValue{true, 100, api::Refusal::kReset}));
+    CHECK_FALSE(ask(bench, {{api::SiteId{1}, std::nullopt, api::Sequence{5}, 1}}).set().limits(0).applied());
+    CHECK(bench.path.host().limit(api::SiteId{1}).per_second == 100);
+    CHECK(ask(bench, {{std::nullopt, api::PoolId{1}, api::Sequence{2}}}).set().limits(0).applied());
+    CHECK_FALSE(bench.path.host().limit(api::PoolId{1}).limited);
+
+    Bench second;
+    const auto state = read_state(bench.handler.switches_payload());
+    REQUIRE(state.has_value());
+    REQUIRE(second.handler.restore(*state, {}).has_value());
+    CHECK(second.path.host().limit(api::SiteId{1}).per_second == 100);
+    CHECK_FALSE(ask(second, {site}).set().limits(0).applied());
+}
+
 TEST_CASE("one bad switch in a message and none of it is done") {
     Bench bench;
     wire::Request request;
@@ -166,7 +193,9 @@ TEST_CASE("one bad switch in a message and none of it is done") {
 TEST_CASE("what is written to disk restores the same plan and switches, and overrides no order") {
     Bench first;
     REQUIRE(first.apply(plan_of(5)).has_applied());
-    REQUIRE(first.set({dark(1, 4)}, {{api::BackendId{0}, api::Sequence{2}, false, true}}).has_set());
+    auto ended = dark(1, 4);
+    ended.end_flows = true;
+    REQUIRE(first.set({ended}, {{api::BackendId{0}, api::Sequence{2}, false, true}}).has_set());
     const auto plan = read_state(first.handler.plan_payload());
     const auto switches = read_state(first.handler.switches_payload());
     REQUIRE(plan.has_value());
@@ -176,6 +205,7 @@ TEST_CASE("what is written to disk restores the same plan and switches, and over
     REQUIRE(second.handler.restore(*switches, *plan).has_value());
     CHECK(second.path.published == std::vector<std::uint64_t>{5});
     CHECK(second.path.host().site(api::SiteId{1}).admit == api::kAdmitNone);
+    CHECK(second.path.host().site(api::SiteId{1}).end);
     CHECK_FALSE(second.path.host().backend(api::BackendId{0}).up);
     wire::Request request;
     request.mutable_hello();
