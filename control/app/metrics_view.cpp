@@ -60,7 +60,10 @@ void fill_workers_and_ports(const ViewInput& in, control::MetricsInput& out) {
                                      port.tx_packets(),
                                      port.rx_missed(),
                                      port.rx_no_mbuf(),
-                                     port.tx_full()};
+                                     port.tx_full(),
+                                     port.kernel_received(),
+                                     port.kernel_sent(),
+                                     port.kernel_lost()};
         for (const auto& known : in.figures.hello().ports()) {
             if (known.index() != port.port()) continue;
             metrics.name = known.name();

@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "dataplane/api/port_interface.h"
+
 namespace detour::publish {
 
 namespace {
@@ -19,23 +21,10 @@ NextHop unresolved(std::string problem) {
 
 }  // namespace
 
-std::optional<std::string> interface_of_port(const std::string& port) {
-    constexpr std::string_view kKey = "iface=";
-    const auto at = port.find(kKey);
-    if (at != std::string::npos) {
-        const auto start = at + kKey.size();
-        return port.substr(start, port.find(',', start) - start);
-    }
-    // A PCI address ("0000:03:00.0") or another device string names no kernel interface.
-    if (port.find_first_of(":,=") != std::string::npos) return std::nullopt;
-    return port;
-}
-
 RouteTable::RouteTable(const std::vector<std::string>& ports) {
     for (std::size_t i = 0; i < ports.size(); ++i) {
-        if (auto name = interface_of_port(ports[i])) {
-            ports_.emplace(std::move(*name), api::EgressPort(static_cast<std::uint16_t>(i)));
-        }
+        ports_.emplace(api::interface_of_port(ports[i], static_cast<unsigned>(i)),
+                       api::EgressPort(static_cast<std::uint16_t>(i)));
     }
 }
 

@@ -18,9 +18,6 @@
 
 namespace detour::publish {
 
-/// "eth1" and "net_af_packet0,iface=eth1" both lead to "eth1"; a PCI address leads nowhere: nullopt.
-[[nodiscard]] std::optional<std::string> interface_of_port(const std::string& port);
-
 class RouteTable {
   public:
     struct NeighbourKey {

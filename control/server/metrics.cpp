@@ -76,6 +76,13 @@ constexpr std::array kFamilies{
     MetricFamily{"detour_port_no_buffer_total", kCounter, "Packets lost because no packet buffer was free."},
     MetricFamily{"detour_port_transmit_full_total", kCounter,
                  "Packets lost because a transmit queue was full."},
+    MetricFamily{"detour_port_kernel_received_packets_total", kCounter,
+                 "Packets of the host itself: those that its kernel received."},
+    MetricFamily{"detour_port_kernel_sent_packets_total", kCounter,
+                 "Packets of the host itself: those that its kernel sent."},
+    MetricFamily{
+        "detour_port_kernel_lost_packets_total", kCounter,
+        "Packets of the host itself: those that the kernel refused or the transmit queue had no room for."},
     MetricFamily{"detour_api_connections", kGauge, "Open connections to the API's socket."},
     MetricFamily{"detour_api_connections_refused_total", kCounter, "Connections beyond the limit."},
     MetricFamily{"detour_api_requests_total", kCounter, "Requests answered, by path and HTTP status."},
@@ -278,6 +285,9 @@ void write_ports(Page& page, const std::vector<PortMetrics>& ports) {
     ported("detour_port_missed_packets_total", &P::rx_missed);
     ported("detour_port_no_buffer_total", &P::rx_no_mbuf);
     ported("detour_port_transmit_full_total", &P::tx_full);
+    ported("detour_port_kernel_received_packets_total", &P::kernel_received);
+    ported("detour_port_kernel_sent_packets_total", &P::kernel_sent);
+    ported("detour_port_kernel_lost_packets_total", &P::kernel_lost);
 }
 
 void write_api(Page& page, const ApiMetrics& api) {

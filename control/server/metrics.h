@@ -33,6 +33,9 @@ struct PortMetrics {
     std::uint64_t rx_missed = 0;
     std::uint64_t rx_no_mbuf = 0;
     std::uint64_t tx_full = 0;
+    std::uint64_t kernel_received = 0;
+    std::uint64_t kernel_sent = 0;
+    std::uint64_t kernel_lost = 0;
 };
 
 struct SiteMetrics {

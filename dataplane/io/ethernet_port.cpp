@@ -37,6 +37,8 @@ api::Result<EthernetPort> EthernetPort::open(const PortSpec& spec, const Setup& 
     // An interface's kernel side decides what it takes in; a port that is all ours takes what is sent to it
     // whatever MAC address its driver believes to have (net_ring, net_pcap).
     if (spec.kind == PortKind::kDevice) rte_eth_promiscuous_enable(id);
+    // Neighbour discovery and routing protocols of the kernel beside it come by multicast.
+    if (spec.kind == PortKind::kPci) rte_eth_allmulticast_enable(id);
     return port;
 }
 
@@ -108,6 +110,12 @@ PortState EthernetPort::state() const {
     rte_eth_link link{};
     state.link_up = rte_eth_link_get_nowait(id_, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
     return state;
+}
+
+std::uint32_t EthernetPort::mtu() const {
+    std::uint16_t mtu = RTE_ETHER_MTU;
+    rte_eth_dev_get_mtu(id_, &mtu);
+    return mtu;
 }
 
 void EthernetPort::collect(wire::PortStats& stats) const {

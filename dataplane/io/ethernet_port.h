@@ -41,6 +41,8 @@ class EthernetPort {
     [[nodiscard]] std::uint16_t transmit(std::uint16_t queue, std::span<rte_mbuf*> mbufs) const noexcept;
 
     [[nodiscard]] PortState state() const;
+    /// IP bytes of the longest frame.
+    [[nodiscard]] std::uint32_t mtu() const;
     /// All fields but `port` and `tx_full`.
     void collect(wire::PortStats& stats) const;
     [[nodiscard]] unsigned queues() const noexcept { return spec_.queues; }

@@ -31,7 +31,7 @@ api::Result<std::unique_ptr<LivePath>> LivePath::open(const Arguments& arguments
     std::unique_ptr<LivePath> path(new LivePath(arguments, std::move(kernel)));
     if (auto opened = path->open_ports(arguments); !opened) return tl::unexpected(opened.error());
     if (auto found = path->kernel_side_.find_steering(); !found) return tl::unexpected(found.error());
-    auto kernel_path = KernelPath::open(arguments.ports);
+    auto kernel_path = KernelPath::open(path->ports_, path->pool_);
     if (!kernel_path) return tl::unexpected(kernel_path.error());
     path->kernel_path_ = *std::move(kernel_path);
     path->make_workers(arguments);
@@ -41,10 +41,11 @@ api::Result<std::unique_ptr<LivePath>> LivePath::open(const Arguments& arguments
 api::Result<void> LivePath::open_ports(const Arguments& arguments) {
     auto pool = Eal::make_pool(arguments);
     if (!pool) return tl::unexpected(pool.error());
+    pool_ = *pool;
     ports_.reserve(arguments.ports.size());
     for (unsigned i = 0; i < arguments.ports.size(); ++i) {
         const std::string device = device_arguments(arguments.ports[i], i, {}).device;
-        auto port = EthernetPort::open(arguments.ports[i], {device, *pool});
+        auto port = EthernetPort::open(arguments.ports[i], {device, pool_});
         if (!port) return tl::unexpected(port.error());
         ports_.push_back(*std::move(port));
     }
@@ -65,6 +66,7 @@ void LivePath::make_workers(const Arguments& arguments) {
 LivePath::~LivePath() {
     for (const auto& worker : workers_) worker->stop();
     for (unsigned i = 0; i < started_; ++i) rte_eal_wait_lcore(lcore_of(i));
+    if (release_ && kernel_path_) kernel_path_->forget_interfaces();
     kernel_path_.reset();
     if (!release_) return;
     if (auto done = kernel_side_.release(); !done) spdlog::warn("{}", done.error().to_string());
@@ -89,7 +91,7 @@ api::Result<std::chrono::nanoseconds> LivePath::publish(std::unique_ptr<const co
 }
 
 void LivePath::collect(wire::StatsReply& reply) const {
-    collect_statistics(workers_, ports_, reply);
+    collect_statistics({workers_, ports_, *kernel_path_}, reply);
 }
 
 std::vector<PortState> LivePath::ports() const {

@@ -81,7 +81,9 @@ void collect_backends(Workers workers, wire::StatsReply& reply) {
 
 }  // namespace
 
-void collect_statistics(Workers workers, std::span<const EthernetPort> ports, wire::StatsReply& reply) {
+void collect_statistics(const StatisticsOf& of, wire::StatsReply& reply) {
+    const Workers workers = of.workers;
+    const std::span<const EthernetPort> ports = of.ports;
     for (std::size_t i = 0; i < workers.size(); ++i) {
         wire::WorkerStats& row = *reply.add_workers();
         row.set_worker(static_cast<std::uint32_t>(i));
@@ -94,6 +96,10 @@ void collect_statistics(Workers workers, std::span<const EthernetPort> ports, wi
         std::uint64_t full = 0;
         for (const auto& worker : workers) full += worker->transmit_full(i);
         row.set_tx_full(full);
+        const KernelPath::Figures kernel = of.kernel.figures(i);
+        row.set_kernel_received(kernel.received);
+        row.set_kernel_sent(kernel.sent);
+        row.set_kernel_lost(kernel.lost);
     }
     collect_pools(workers, reply);
     collect_backends(workers, reply);

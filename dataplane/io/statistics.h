@@ -8,6 +8,7 @@
 #include <span>
 
 #include "dataplane/io/ethernet_port.h"
+#include "dataplane/io/kernel_path.h"
 #include "dataplane/io/worker.h"
 
 namespace detour::wire {
@@ -16,9 +17,14 @@ class StatsReply;
 
 namespace detour::io {
 
+struct StatisticsOf {
+    std::span<const std::unique_ptr<Worker>> workers;
+    std::span<const EthernetPort> ports;
+    const KernelPath& kernel;
+};
+
 /// Fills workers, ports, pools and backends. Rows that have counted nothing are left out, but for workers and
 /// ports.
-void collect_statistics(std::span<const std::unique_ptr<Worker>> workers, std::span<const EthernetPort> ports,
-                        wire::StatsReply& reply);
+void collect_statistics(const StatisticsOf& of, wire::StatsReply& reply);
 
 }  // namespace detour::io

@@ -15,8 +15,13 @@ namespace {
 constexpr unsigned kPollsBeforeSleep = 32;
 constexpr auto kShortestSleep = std::chrono::microseconds(5);
 constexpr std::size_t kIdleSweep = 64;
-// Not a service, an exception: enough for pings and fragments, too little to starve the machine.
-constexpr std::uint64_t kKernelFramesPerSecond = 4000;
+// Enough for pings and fragments, too little to starve the machine: 20 µs each.
+constexpr std::uint64_t kInjectedPerSecond = 4000;
+// All that the host itself receives by a port owned whole: 2 µs each, on a thread that is no worker.
+constexpr std::uint64_t kTapFramesPerSecond = 100'000;
+constexpr std::size_t kKernelBurst = 32;
+// Whoever sends for the kernel; one, for its ring has one reader.
+constexpr unsigned kKernelWorker = 0;
 
 std::uint64_t monotonic_ns() noexcept {
     timespec t{};
@@ -35,7 +40,8 @@ Worker::Worker(const WorkerSetup& setup)
       kernel_(setup.kernel),
       longest_sleep_(setup.idle_sleep),
       state_(setup.limits) {
-    kernel_budget_.set_rate(std::max<std::uint64_t>(1, kKernelFramesPerSecond / setup.limits.workers));
+    injector_budget_.set_rate(std::max<std::uint64_t>(1, kInjectedPerSecond / setup.limits.workers));
+    tap_budget_.set_rate(std::max<std::uint64_t>(1, kTapFramesPerSecond / setup.limits.workers));
 }
 
 void Worker::run() noexcept {
@@ -50,6 +56,7 @@ void Worker::run() noexcept {
         state_.set_time(monotonic_ns());
         unsigned received = 0;
         for (std::uint8_t port = 0; port < ports_.size(); ++port) received += poll_port(port, tables);
+        if (index_ == kKernelWorker) received += send_for_kernel();
         if (received == 0) {
             state_.sweep(tables, kIdleSweep);
             rest();
@@ -99,32 +106,45 @@ void Worker::dispatch() noexcept {
         }
     }
     for (std::size_t port = 0; port < ports_.size(); ++port) {
-        if (outboxes_[port].count != 0) flush(port);
+        if (outboxes_[port].count == 0) continue;
+        if (const unsigned lost = flush(port); lost != 0) [[unlikely]] {
+            count(api::Reason::kTransmitFull, lost);
+            full_[port].add(lost);
+        }
     }
     if (to_kernel_.count != 0) flush_kernel();
     if (to_free_.count != 0) rte_pktmbuf_free_bulk(to_free_.mbufs.data(), to_free_.count);
     to_free_.count = 0;
 }
 
-void Worker::flush(std::size_t port) noexcept {
+/// Returns how many the queue had no room for; they are freed. No retry: a full queue means that the link is
+/// slower than the traffic, and waiting starves the rest.
+unsigned Worker::flush(std::size_t port) noexcept {
     Outbox& out = outboxes_[port];
     const std::uint16_t sent = ports_[port].transmit(static_cast<std::uint16_t>(index_), out.span());
-    if (sent < out.count) [[unlikely]] {
-        // No retry: a full queue means that the link is slower than the traffic, and waiting starves the
-        // rest.
-        const auto lost = static_cast<unsigned>(out.count - sent);
+    const auto lost = static_cast<unsigned>(out.count - sent);
+    if (lost != 0) [[unlikely]]
         rte_pktmbuf_free_bulk(out.mbufs.data() + sent, lost);
-        count(api::Reason::kTransmitFull, lost);
-        full_[port].add(lost);
-    }
     out.count = 0;
+    return lost;
+}
+
+unsigned Worker::send_for_kernel() noexcept {
+    std::array<rte_mbuf*, kKernelBurst> mbufs;
+    const std::uint16_t taken = kernel_.collect(mbufs);
+    for (std::uint16_t i = 0; i < taken; ++i) outboxes_[mbufs[i]->port].push(mbufs[i]);
+    for (std::size_t port = 0; taken != 0 && port < ports_.size(); ++port) {
+        if (outboxes_[port].count != 0) kernel_.count_unsent(port, flush(port));
+    }
+    return taken;
 }
 
 void Worker::flush_kernel() noexcept {
     Outbox granted;
     for (rte_mbuf* mbuf : to_kernel_.span()) {
-        const bool goes =
-            kernel_.takes(static_cast<std::uint8_t>(mbuf->port)) && kernel_budget_.take(state_.now_ns());
+        const KernelPath::Way way = kernel_.way(static_cast<std::uint8_t>(mbuf->port));
+        core::TokenBucket& budget = way == KernelPath::Way::kTap ? tap_budget_ : injector_budget_;
+        const bool goes = way != KernelPath::Way::kNone && budget.take(state_.now_ns());
         (goes ? granted : to_free_).push(mbuf);
     }
     const std::uint16_t taken = granted.count == 0 ? std::uint16_t{0} : kernel_.hand_over(granted.span());

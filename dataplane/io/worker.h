@@ -65,7 +65,8 @@ class alignas(64) Worker {
     [[nodiscard]] std::uint16_t poll(std::uint8_t port, std::uint16_t queue,
                                      const core::ForwardingTables& tables) noexcept;
     void dispatch() noexcept;
-    void flush(std::size_t port) noexcept;
+    [[nodiscard]] unsigned flush(std::size_t port) noexcept;
+    [[nodiscard]] unsigned send_for_kernel() noexcept;
     void flush_kernel() noexcept;
     void count(api::Reason reason, std::uint64_t n) noexcept;
     void rest() noexcept;
@@ -83,7 +84,8 @@ class alignas(64) Worker {
     std::array<Outbox, api::kMaxPorts> outboxes_;
     Outbox to_kernel_;
     Outbox to_free_;
-    core::TokenBucket kernel_budget_;
+    core::TokenBucket injector_budget_;
+    core::TokenBucket tap_budget_;
     unsigned idle_polls_ = 0;
     unsigned bursts_ = 0;
     std::chrono::nanoseconds sleep_{0};

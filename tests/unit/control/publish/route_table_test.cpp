@@ -41,12 +41,12 @@ NextHop hop(RouteTable& table) {
 
 }  // namespace
 
-TEST_CASE("a port leads to its interface") {
-    CHECK(publish::interface_of_port("eth1") == "eth1");
-    CHECK(publish::interface_of_port("net_af_xdp0,iface=veth-a,start_queue=0") == "veth-a");
-    CHECK(publish::interface_of_port("net_af_packet0,iface=eth1") == "eth1");
-    CHECK_FALSE(publish::interface_of_port("0000:03:00.0"));
-    CHECK_FALSE(publish::interface_of_port("net_ring0,size=4"));
+TEST_CASE("routes of a port that is owned whole are those of its TAP interface") {
+    RouteTable table({"eth0", "0000:03:00.0"});
+    table.update(link(3, "detour1"));
+    table.set_route(kBackend, Route{3, kRouter, 0, true});
+    table.update(neighbour(NUD_REACHABLE));
+    CHECK(hop(table) == NextHop{api::EgressPort(1), kPortMac, kRouterMac, 1500, true, ""});
 }
 
 TEST_CASE("a next hop carries the port's place, both hardware addresses and the smaller MTU") {
