@@ -31,20 +31,17 @@ std::uint32_t v4_word(const api::IpAddress& address) {
     return word;
 }
 
-/// As stages/classify.cpp does.
 std::uint64_t choice_hash(const core::HashSeed& seed, api::HashKey key, const Flow& flow) {
     const api::IpAddress& from = flow.client;
     const api::IpAddress& to = flow.vip.address;
     const std::uint32_t ports = ports_word(flow.client_port, flow.vip.port);
     const auto protocol = static_cast<std::uint8_t>(flow.vip.protocol);
-    const bool whole = key == api::HashKey::kFiveTuple;
     if (!from.is_v6()) {
-        if (!whole) return core::hash_v4(seed, v4_word(from), 0, 0, 0);
-        return core::hash_v4(seed, v4_word(from), v4_word(to), ports, protocol);
+        const std::uint64_t whole = core::hash_v4(seed, v4_word(from), v4_word(to), ports, protocol);
+        return core::choice_hash_v4(seed, key, whole, v4_word(from));
     }
-    static constexpr std::array<std::uint8_t, 16> kAny{};
-    if (!whole) return core::hash_v6(seed, from.bytes().data(), kAny.data(), 0, 0);
-    return core::hash_v6(seed, from.bytes().data(), to.bytes().data(), ports, protocol);
+    const std::uint64_t whole = core::hash_v6(seed, from.bytes().data(), to.bytes().data(), ports, protocol);
+    return core::choice_hash_v6(seed, key, whole, from.bytes().data());
 }
 
 }  // namespace
@@ -88,9 +85,9 @@ api::Result<Destination> Predictor::new_flow(const Flow& flow) const {
     std::array<std::uint64_t, 2> address{};
     std::memcpy(address.data(), flow.vip.address.bytes().data(), flow.vip.address.bytes().size());
     const core::ForwardingTables& tables = *state_->tables;
-    const core::VipSlot* slot = tables.vips.find(address, flow.vip.address.is_v6() ? 1 : 0,
-                                                 static_cast<std::uint8_t>(flow.vip.protocol),
-                                                 __builtin_bswap16(flow.vip.port.value()));
+    const core::VipEntry* slot = tables.vips.find(address, flow.vip.address.is_v6() ? 1 : 0,
+                                                  static_cast<std::uint8_t>(flow.vip.protocol),
+                                                  __builtin_bswap16(flow.vip.port.value()));
     if (slot == nullptr) {
         return api::fail(api::ErrorCode::kNotFound, "tracing a flow", flow.vip.to_string() + " is no VIP");
     }

@@ -20,38 +20,58 @@ enum class Verdict : std::uint8_t {
     kDrop,
 };
 
-struct Packet {
-    std::uint8_t* data = nullptr;  ///< first byte of the Ethernet header
-    std::uint16_t length = 0;      ///< from the Ethernet header on
-    std::uint16_t headroom = 0;    ///< free bytes before data
-    std::uint8_t port = 0;         ///< in: received on; out: to send on
-    Verdict verdict = Verdict::kPending;
-    api::Reason reason = api::Reason::kCount;
-
-    // Set by parse.
-    std::uint8_t v6 = 0;
-    std::uint8_t protocol = 0;
-    std::uint8_t tcp_flags = 0;
-    std::uint16_t l3 = 0;           ///< offset of the IP header from data
+/// One cache line. Batches are used again without being cleared: `parse` writes every field of its own that a
+/// later stage may read.
+struct alignas(64) Packet {
+    std::uint8_t* data = nullptr;   ///< first byte of the Ethernet header
+    void* user = nullptr;           ///< the io layer's own (its mbuf); the stages never touch it
+    std::uint64_t flow_hash = 0;    ///< of the 5-tuple: places in tables, tunnel entropy
+    std::uint16_t length = 0;       ///< from the Ethernet header on
+    std::uint16_t headroom = 0;     ///< free bytes before data
     std::uint16_t l4 = 0;           ///< offset of the TCP or UDP header
     std::uint16_t ip_length = 0;    ///< of the whole IP packet, padding excluded
     std::uint16_t source_port = 0;  ///< wire order
     std::uint16_t destination_port = 0;
     std::uint32_t sequence = 0;  ///< host order
     std::uint32_t acknowledgement = 0;
-
-    // Set by classify, lookup and select.
-    std::uint16_t pool = 0;  ///< index into ForwardingTables::pools
+    std::uint16_t pool = 0;     ///< index into ForwardingTables::pools
+    std::uint16_t pool_id = 0;  ///< stable PoolId
     std::uint16_t vip = 0;
     std::uint16_t backend = 0;
+    std::uint8_t port = 0;  ///< in: received on; out: to send on
+    Verdict verdict = Verdict::kPending;
+    api::Reason reason = api::Reason::kCount;
+    std::uint8_t v6 = 0;
+    std::uint8_t protocol = 0;
+    std::uint8_t tcp_flags = 0;  ///< 0 for all but TCP
+    std::uint8_t l3 = 0;         ///< offset of the IP header from data
     std::uint8_t site = 0;
-    std::uint64_t flow_hash = 0;    ///< of the 5-tuple: places in tables, tunnel entropy
-    std::uint64_t choice_hash = 0;  ///< of the pool's hash key: slot, fraction, backend
-    void* user = nullptr;           ///< the io layer's own (its mbuf); the stages never touch it
+};
+static_assert(sizeof(Packet) == 64);
+
+/// Indices into a batch, in order.
+class PacketList {
+  public:
+    void clear() noexcept { count_ = 0; }
+    /// Branch-free: `take` is 0 or 1.
+    void add_if(std::uint32_t index, std::uint32_t take) noexcept {
+        indices_[count_] = static_cast<std::uint8_t>(index);
+        count_ += take;
+    }
+    [[nodiscard]] const std::uint8_t* begin() const noexcept { return indices_.data(); }
+    [[nodiscard]] const std::uint8_t* end() const noexcept { return indices_.data() + count_; }
+
+  private:
+    std::uint32_t count_ = 0;
+    std::array<std::uint8_t, api::kMaxBurst + 1> indices_{};  // one more: add_if writes before it counts
 };
 
 struct Batch {
     std::uint32_t count = 0;
+    PacketList icmp;  ///< set by parse
+    PacketList tcp;   ///< of a VIP, set by classify
+    PacketList udp;
+    PacketList rest;  ///< of tcp or udp, what their fast pass left to the full one
     std::array<Packet, api::kMaxBurst> packets;
 };
 

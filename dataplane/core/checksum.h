@@ -3,6 +3,7 @@
 // Sums are of 16-bit words as they lie in memory: byte order cancels out, and a result is stored as it is.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -36,6 +37,17 @@ namespace detour::core {
     sum = (sum & 0xffffU) + (sum >> 16U);
     sum = (sum & 0xffffU) + (sum >> 16U);
     return static_cast<std::uint16_t>(sum);
+}
+
+/// The same in fewer steps: the sum of the halves, carry included, is the upper half of a number plus itself
+/// with its halves exchanged.
+[[nodiscard]] constexpr std::uint16_t checksum_fold_fast(std::uint64_t sum) noexcept {
+    const auto word = static_cast<std::uint32_t>((sum + std::rotl(sum, 32)) >> 32U);
+    return static_cast<std::uint16_t>((word + std::rotl(word, 16)) >> 16U);
+}
+/// For the sum of a few 16-bit words.
+[[nodiscard]] constexpr std::uint16_t checksum_fold_few(std::uint32_t sum) noexcept {
+    return static_cast<std::uint16_t>((sum + std::rotl(sum, 16)) >> 16U);
 }
 
 /// The value to store in a checksum field.

@@ -1,5 +1,5 @@
 // Puts a backend's prebuilt header before a client's IP packet: IPIP (RFC 2003, 2473, 4213), GUE variant 1
-// (draft-ietf-intarea-gue-09, IP directly in UDP), GRE (RFC 2784). Pure function, no allocation.
+// (draft-ietf-intarea-gue-09, IP directly in UDP), GRE (RFC 2784). Pure function, no allocation, inline.
 //
 // Outer IPv4: DF set, id 0 (atomic datagram, RFC 6864), TTL 64. Outer UDP checksum 0, for IPv6 by RFC 6935
 // and 6936. GUE's source port comes from the flow hash, 49152 … 65535, so that routers and receive queues
@@ -7,13 +7,67 @@
 #pragma once
 
 #include "dataplane/core/batch.h"
+#include "dataplane/core/bytes.h"
+#include "dataplane/core/checksum.h"
 #include "dataplane/core/tables.h"
 
 namespace detour::core {
 
+/// Of the outer header; for IPIP it depends on the client's packet.
+[[nodiscard]] inline std::uint8_t outer_protocol(api::Encap encap, std::uint8_t inner_v6) noexcept {
+    constexpr std::uint8_t kIpip = 4;
+    constexpr std::uint8_t kIpv6 = 41;
+    constexpr std::uint8_t kUdp = 17;
+    constexpr std::uint8_t kGre = 47;
+    if (encap == api::Encap::kGue) return kUdp;
+    if (encap == api::Encap::kGre) return kGre;
+    return inner_v6 != 0 ? kIpv6 : kIpip;
+}
+
+/// What lies between the outer IP header and the client's packet.
+inline void fill_shim(std::uint8_t* shim, api::Encap encap, const Packet& p) noexcept {
+    if (encap == api::Encap::kGue) {
+        store_be16(shim, static_cast<std::uint16_t>(0xc000U | (p.flow_hash >> 50U)));
+        store_be16(shim + 4, static_cast<std::uint16_t>(p.ip_length + 8U));
+    } else if (encap == api::Encap::kGre) {
+        store_be16(shim + 2, p.v6 != 0 ? 0x86dd : 0x0800);
+    }
+}
+
 /// `packet` must have been parsed and fit the tunnel. Replaces everything before the IP header (VLAN tags
 /// too), sets data, length, headroom and port. False when the headroom is too small; nothing is changed then.
-[[nodiscard]] bool encapsulate(Packet& packet, const EncapHeader& header,
-                               const BackendEntry& backend) noexcept;
+[[nodiscard]] inline bool encapsulate(Packet& p, const EncapHeader& header,
+                                      const BackendEntry& backend) noexcept {
+    constexpr std::size_t kEthernet = 14;
+    const std::size_t length = header.length;
+    if (static_cast<std::size_t>(p.headroom) + p.l3 < length) return false;
+    std::uint8_t* out = p.data + p.l3 - length;
+    // 34 to 62 bytes, as two copies of 32 that overlap.
+    std::memcpy(out, header.bytes.data(), 32);
+    std::memcpy(out + length - 32, header.bytes.data() + length - 32, 32);
+
+    const std::uint8_t protocol = outer_protocol(backend.encap, p.v6);
+    const auto outer_length = static_cast<std::uint16_t>(p.ip_length + length - kEthernet);
+    std::uint8_t* ip = out + kEthernet;
+    if (backend.outer == OuterFamily::kV4) {
+        store_be16(ip + 2, outer_length);
+        ip[9] = protocol;
+        // The header's field holds the folded sum of the header with length and protocol 0 (tables.h).
+        const std::uint32_t sum = std::uint32_t{load<std::uint16_t>(header.bytes.data() + kEthernet + 10)} +
+                                  swap16(outer_length) + (std::uint32_t{protocol} << 8U);
+        store(ip + 10, static_cast<std::uint16_t>(~checksum_fold_few(sum)));
+        fill_shim(ip + 20, backend.encap, p);
+    } else {
+        store_be16(ip + 4, static_cast<std::uint16_t>(outer_length - 40U));
+        ip[6] = protocol;
+        fill_shim(ip + 40, backend.encap, p);
+    }
+    p.headroom = static_cast<std::uint16_t>(p.headroom + p.l3 - length);
+    p.data = out;
+    p.length = static_cast<std::uint16_t>(length + p.ip_length);
+    p.l3 = kEthernet;
+    p.port = header.port;
+    return true;
+}
 
 }  // namespace detour::core

@@ -3,13 +3,21 @@
 // A v4 entry is 16 bytes: one word is the whole key (client address, client port, VIP id), the other the last
 // ACK seen, the backend, the state and the age. A v6 entry is 32 bytes. Two candidate buckets of one cache
 // line each (4 or 2 entries); inside them entries seen once give way before confirmed ones, so a flood does
-// not evict idle messengers, and among equals the oldest goes.
+// not evict idle messengers, and among equals the oldest goes. When both buckets are full of live entries,
+// one of them moves to its own other bucket if there is room (one step of cuckoo hashing, Pagh & Rodler
+// 2004).
+//
+// The first bucket is a keyed hash's, so nobody without the seed can choose it. The second lies a distance
+// away that depends on the entry's key alone, so that an entry can be moved without knowing its hash.
 //
 // Threads: one owner writes. Other threads may look up (ICMP errors and fragments reach the wrong worker
 // under RSS): words are relaxed atomics, a writer empties the state before it changes a key, and a reader
 // reads the key again after the value: a torn entry is a miss.
 #pragma once
 
+#include <immintrin.h>
+
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -118,6 +126,10 @@ struct FlowKeyV4 {
     static constexpr std::size_t kWords = 1;
     [[nodiscard]] constexpr std::uint64_t at(std::size_t) const noexcept { return word; }
     [[nodiscard]] constexpr std::uint16_t vip() const noexcept { return static_cast<std::uint16_t>(word); }
+    /// Between the two buckets; odd, so that they differ.
+    [[nodiscard]] constexpr std::size_t distance() const noexcept {
+        return static_cast<std::size_t>(word * 0x9e3779b97f4a7c15ULL >> 32U | 1U);
+    }
 };
 
 struct FlowKeyV6 {
@@ -135,6 +147,12 @@ struct FlowKeyV6 {
     [[nodiscard]] constexpr std::uint16_t vip() const noexcept {
         return static_cast<std::uint16_t>(words[2]);
     }
+    /// As FlowKeyV4's.
+    [[nodiscard]] constexpr std::size_t distance() const noexcept {
+        const std::uint64_t x =
+            words[0] * 0xbf58476d1ce4e5b9ULL ^ words[1] * 0x94d049bb133111ebULL ^ words[2];
+        return static_cast<std::size_t>(x * 0x9e3779b97f4a7c15ULL >> 32U | 1U);
+    }
 };
 
 /// Key words first, value word last.
@@ -151,10 +169,16 @@ class FlowEntry {
         }
         return true;
     }
-    void clear() noexcept { set_value(FlowValue{}); }
+    /// Empty. The key goes too, so that find() needs to compare keys only: no flow has the key 0 (an address
+    /// of 0 is no client's).
+    void clear() noexcept {
+        set_value(FlowValue{});
+        std::atomic_thread_fence(std::memory_order_release);
+        for (std::size_t i = 0; i < Key::kWords; ++i) words_[i].store(0, std::memory_order_relaxed);
+    }
     /// Owner only.
     void write(const Key& key, FlowValue v) noexcept {
-        clear();
+        set_value(FlowValue{});
         std::atomic_thread_fence(std::memory_order_release);
         for (std::size_t i = 0; i < Key::kWords; ++i) words_[i].store(key.at(i), std::memory_order_relaxed);
         std::atomic_thread_fence(std::memory_order_release);
@@ -163,12 +187,23 @@ class FlowEntry {
     [[nodiscard]] std::uint64_t key_word(std::size_t i) const noexcept {
         return words_[i].load(std::memory_order_relaxed);
     }
+    [[nodiscard]] Key key() const noexcept {
+        std::array<std::uint64_t, Key::kWords> words;
+        for (std::size_t i = 0; i < Key::kWords; ++i) words[i] = key_word(i);
+        return std::bit_cast<Key>(words);
+    }
 
   private:
     std::array<std::atomic<std::uint64_t>, Key::kWords + 1> words_{};
 };
 static_assert(sizeof(FlowEntry<FlowKeyV4>) == 16);
 static_assert(sizeof(FlowEntry<FlowKeyV6>) == 32);
+
+/// What a new entry may take the place of when there is no free one.
+enum class MayEvict : std::uint8_t {
+    kUnconfirmed,  ///< for what anyone can send from any address: a datagram, a segment without a handshake
+    kConfirmed,    ///< the least of all, idle established flows too
+};
 
 template <class Key>
 class FlowTable {
@@ -186,25 +221,30 @@ class FlowTable {
           mask_(pages_.size() / sizeof(Bucket) - 1) {}
 
     // Inlined always: GCC 12 takes a function that only prefetches for one without effect and drops the call.
-    [[gnu::always_inline]] void prefetch(std::uint64_t hash) const noexcept {
+    /// The line that find_first() reads.
+    [[gnu::always_inline]] void prefetch_first(std::uint64_t hash) const noexcept {
         __builtin_prefetch(&buckets_[first(hash)]);
-        __builtin_prefetch(&buckets_[second(hash)]);
+    }
+    /// The other one that find() and insert() read.
+    [[gnu::always_inline]] void prefetch_second(const Key& key, std::uint64_t hash) const noexcept {
+        __builtin_prefetch(&buckets_[other(first(hash), key)]);
     }
 
+    /// Owner: the entry with this key if it lies in its first bucket, as all but a few in a hundred do while
+    /// half of the table is in use; else null, which means nothing.
+    [[nodiscard]] Entry* find_first(const Key& key, std::uint64_t hash) noexcept {
+        return find_in(buckets_[first(hash)], key);
+    }
     /// Owner: the entry with this key, or null.
     [[nodiscard]] Entry* find(const Key& key, std::uint64_t hash) noexcept {
-        for (Entry& e : buckets_[first(hash)].entries) {
-            if (e.has_key(key) && e.value().state() != FlowState::kEmpty) return &e;
-        }
-        for (Entry& e : buckets_[second(hash)].entries) {
-            if (e.has_key(key) && e.value().state() != FlowState::kEmpty) return &e;
-        }
-        return nullptr;
+        const std::size_t a = first(hash);
+        Entry* entry = find_in(buckets_[a], key);
+        return entry != nullptr ? entry : find_in(buckets_[other(a, key)], key);
     }
 
     /// Any thread: a copy of the value, kEmpty when there is none or it was being written.
     [[nodiscard]] FlowValue peek(const Key& key, std::uint64_t hash) const noexcept {
-        for (const std::size_t b : {first(hash), second(hash)}) {
+        for (const std::size_t b : {first(hash), other(first(hash), key)}) {
             for (const Entry& e : buckets_[b].entries) {
                 if (!e.has_key(key)) continue;
                 std::atomic_thread_fence(std::memory_order_acquire);
@@ -216,20 +256,27 @@ class FlowTable {
         return FlowValue{};
     }
 
-    /// Owner: makes an entry for a key that find() does not know. Never fails; returns true when a live one
-    /// gave way.
-    bool insert(const Key& key, std::uint64_t hash, FlowValue value, std::uint16_t now_tick) noexcept {
-        // Two choices, the emptier bucket wins: at half load both are full for about 2 keys in 10,000.
+    /// Owner: makes an entry for a key that find() does not know. Returns true when a live one gave way.
+    /// Makes none when that would have to be a confirmed one and `may_evict` forbids it.
+    bool insert(const Key& key, std::uint64_t hash, FlowValue value, std::uint16_t now_tick,
+                MayEvict may_evict = MayEvict::kConfirmed) noexcept {
+        // The first bucket as long as it has room: established flows then cost one cache line each.
         const std::size_t a = first(hash);
-        const std::size_t b = second(hash);
+        const std::size_t b = other(a, key);
         Candidate best = weakest(buckets_[a], now_tick);
-        const Candidate other = weakest(buckets_[b], now_tick);
-        if (other.free > best.free || (best.free == 0 && other.worth < best.worth)) best = other;
-        const bool evicted = best.worth != 0;
-        Entry* victim = best.entry;
-        if (victim->value().state() == FlowState::kEmpty) ++used_;
-        victim->write(key, value);
-        return evicted;
+        if (best.worth != 0) {
+            const Candidate second = weakest(buckets_[b], now_tick);
+            if (second.worth < best.worth) best = second;
+        }
+        if (best.worth != 0) {
+            Entry* moved = make_room(a, now_tick);
+            if (moved == nullptr) moved = make_room(b, now_tick);
+            if (moved != nullptr) best = {.entry = moved, .worth = 0};
+        }
+        if (may_evict == MayEvict::kUnconfirmed && best.worth >= kConfirmedWorth) return false;
+        if (best.entry->value().state() == FlowState::kEmpty) ++used_;
+        best.entry->write(key, value);
+        return best.worth != 0;
     }
 
     void erase(Entry& entry) noexcept {
@@ -248,14 +295,12 @@ class FlowTable {
     struct Candidate {
         Entry* entry = nullptr;
         std::uint32_t worth = 0;  ///< 0: free or expired
-        std::uint32_t free = 0;   ///< free or expired entries of its bucket
     };
     [[nodiscard]] static Candidate weakest(Bucket& bucket, std::uint16_t now_tick) noexcept {
         Candidate c;
         c.worth = ~0U;
         for (Entry& e : bucket.entries) {
             const std::uint32_t worth = worth_of(e.value(), now_tick);
-            c.free += worth == 0 ? 1 : 0;
             if (worth < c.worth) {
                 c.worth = worth;
                 c.entry = &e;
@@ -263,9 +308,56 @@ class FlowTable {
         }
         return c;
     }
+    /// Moves one live entry of this full bucket to its other bucket and gives its place, now empty; null when
+    /// none can move. A table that is full answers so nearly always, and looking costs cache misses: failures
+    /// use up credit that only successes bring back, and time (`kCredit` anew every tick).
+    [[nodiscard]] Entry* make_room(std::size_t index, std::uint16_t now_tick) noexcept {
+        if (credit_tick_ != now_tick) {
+            credit_tick_ = now_tick;
+            credit_ = kCredit;
+        }
+        if (credit_ == 0) return nullptr;
+        for (Entry& e : buckets_[index].entries) {
+            const Key key = e.key();
+            const Candidate place = weakest(buckets_[other(index, key)], now_tick);
+            if (place.worth != 0 || place.entry == &e) continue;
+            if (place.entry->value().state() == FlowState::kEmpty) ++used_;
+            place.entry->write(key, e.value());
+            e.clear();
+            --used_;
+            credit_ = std::min(credit_ + 4, kCredit);
+            return &e;
+        }
+        --credit_;
+        return nullptr;
+    }
     [[nodiscard]] std::size_t first(std::uint64_t hash) const noexcept { return (hash >> 28U) & mask_; }
-    [[nodiscard]] std::size_t second(std::uint64_t hash) const noexcept {
-        return (hash * 0x9e3779b97f4a7c15ULL >> 24U) & mask_;
+    [[nodiscard]] std::size_t other(std::size_t index, const Key& key) const noexcept {
+        return (index ^ key.distance()) & mask_;
+    }
+    [[nodiscard]] static Entry* find_in(Bucket& bucket, const Key& key) noexcept {
+        const unsigned m = matches(bucket, key);
+        return m == 0 ? nullptr : &bucket.entries[static_cast<std::size_t>(std::countr_zero(m))];
+    }
+    /// A bit for each entry of the bucket that has this key.
+    [[nodiscard]] static unsigned matches(const Bucket& bucket, const FlowKeyV4& key) noexcept {
+        const auto* lines = reinterpret_cast<const __m256i*>(&bucket);
+        const __m256i wanted = _mm256_set1_epi64x(static_cast<long long>(key.word));
+        // Key words next to one another: entries 0, 2, 1, 3 of the bucket.
+        const __m256i keys = _mm256_unpacklo_epi64(_mm256_load_si256(lines), _mm256_load_si256(lines + 1));
+        const __m256i equal = _mm256_permute4x64_epi64(_mm256_cmpeq_epi64(keys, wanted), 0b11'01'10'00);
+        return static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(equal)));
+    }
+    [[nodiscard]] static unsigned matches(const Bucket& bucket, const FlowKeyV6& key) noexcept {
+        const auto* lines = reinterpret_cast<const __m256i*>(&bucket);
+        const __m256i wanted =
+            _mm256_set_epi64x(0, static_cast<long long>(key.words[2]), static_cast<long long>(key.words[1]),
+                              static_cast<long long>(key.words[0]));
+        const auto same = [&](const __m256i* entry) {
+            const __m256i equal = _mm256_cmpeq_epi64(_mm256_load_si256(entry), wanted);
+            return (_mm256_movemask_pd(_mm256_castsi256_pd(equal)) & 7) == 7 ? 1U : 0U;
+        };
+        return same(lines) | same(lines + 1) << 1U;
     }
     /// 0 free or expired; then by state, then the younger the more.
     [[nodiscard]] static std::uint32_t worth_of(FlowValue v, std::uint16_t now) noexcept {
@@ -274,11 +366,15 @@ class FlowTable {
         if (age > idle_limit(v.state())) return 0;
         return static_cast<std::uint32_t>(v.state()) << 16U | (0x1000U - age);
     }
+    static constexpr std::uint32_t kConfirmedWorth = static_cast<std::uint32_t>(FlowState::kUdp) << 16U;
 
     Pages pages_;
     Bucket* buckets_;
     std::size_t mask_;
     std::size_t used_ = 0;
+    static constexpr std::uint32_t kCredit = 64;
+    std::uint32_t credit_ = kCredit;
+    std::uint16_t credit_tick_ = 0;
 };
 
 using FlowTableV4 = FlowTable<FlowKeyV4>;

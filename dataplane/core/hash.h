@@ -2,8 +2,8 @@
 //
 // AES rounds keyed by the fleet seed: non-linear in the key, so that nobody without the seed can build
 // collisions (a CRC or Toeplitz hash is linear and can be solved). Deterministic on every host. Pure
-// functions, any thread. Bits of a flow hash: 0-11 slot, 12-27 fraction, 32-63 backend; the flow table takes
-// 28-31 with the upper half of a second multiplication.
+// functions, any thread. Bits of a flow hash: 0-11 slot, 12-27 fraction, 32-63 backend; the flow table's
+// first bucket takes bits from 28 up.
 #pragma once
 
 #include <immintrin.h>
@@ -44,8 +44,9 @@ struct HashSeed {
 [[nodiscard]] inline std::uint64_t hash_v4(const HashSeed& seed, std::uint32_t source,
                                            std::uint32_t destination, std::uint32_t ports,
                                            std::uint8_t protocol) noexcept {
-    __m128i x = _mm_set_epi32(static_cast<int>(protocol), static_cast<int>(ports),
-                              static_cast<int>(destination), static_cast<int>(source));
+    const auto addresses = static_cast<std::uint64_t>(destination) << 32U | source;
+    __m128i x = _mm_cvtsi64_si128(static_cast<long long>(addresses));
+    x = _mm_insert_epi64(x, static_cast<long long>(static_cast<std::uint64_t>(protocol) << 32U | ports), 1);
     x = _mm_xor_si128(x, seed.keys[0].value);
     x = _mm_aesenc_si128(x, seed.keys[1].value);
     x = _mm_aesenc_si128(x, seed.keys[2].value);
@@ -70,6 +71,18 @@ struct HashSeed {
     x = _mm_aesenc_si128(x, seed.keys[2].value);
     x = _mm_aesenc_si128(x, seed.keys[3].value);
     return static_cast<std::uint64_t>(_mm_cvtsi128_si64(x));
+}
+
+/// What chooses site and backend: the hash of the pool's key. `flow_hash` is hash_v4() of the whole 5-tuple.
+[[nodiscard]] inline std::uint64_t choice_hash_v4(const HashSeed& seed, api::HashKey key,
+                                                  std::uint64_t flow_hash, std::uint32_t source) noexcept {
+    return key == api::HashKey::kSource ? hash_v4(seed, source, 0, 0, 0) : flow_hash;
+}
+[[nodiscard]] inline std::uint64_t choice_hash_v6(const HashSeed& seed, api::HashKey key,
+                                                  std::uint64_t flow_hash,
+                                                  const std::uint8_t* source) noexcept {
+    static constexpr std::array<std::uint8_t, 16> kAny{};
+    return key == api::HashKey::kSource ? hash_v6(seed, source, kAny.data(), 0, 0) : flow_hash;
 }
 
 [[nodiscard]] constexpr std::uint32_t slot_of(std::uint64_t hash) noexcept {

@@ -35,10 +35,7 @@ Parsed parse_tcp(Packet& p, std::uint32_t payload) noexcept {
     const std::uint32_t offset = (tcp[12] >> 4U) * 4U;
     if (offset < 20 || offset > payload) return malformed(p, Reason::kBadTcpOffset);
     p.tcp_flags = tcp[13];
-    const unsigned f = tcp[13] & 0x3fU;
-    const bool syn_mixed = (f & kTcpSyn) != 0 && (f & (kTcpFin | kTcpRst)) != 0;
-    const bool bare_fin = (f & (kTcpFin | kTcpAck | kTcpSyn)) == kTcpFin;
-    if (f == 0 || syn_mixed || bare_fin) return malformed(p, Reason::kBadTcpFlags);
+    if (bad_tcp_flags(tcp[13])) return malformed(p, Reason::kBadTcpFlags);
     p.source_port = load<std::uint16_t>(tcp);
     p.destination_port = load<std::uint16_t>(tcp + 2);
     p.sequence = load_be32(tcp + 4);
@@ -61,18 +58,6 @@ Parsed parse_transport(Packet& p, std::uint32_t payload) noexcept {
     if (p.protocol == kProtocolUdp) return parse_udp(p, payload);
     const bool icmp = p.protocol == (p.v6 != 0 ? kProtocolIcmp6 : kProtocolIcmp);
     return icmp ? Parsed::kIcmp : Parsed::kOther;
-}
-
-/// Addresses that no answer can be sent to: 0/8, 127/8, 224/3 (RFC 6890).
-bool bad_source_v4(std::uint8_t first) noexcept {
-    return first == 0 || first == 127 || first >= 224;
-}
-
-/// Multicast, unspecified and loopback.
-bool bad_source_v6(const std::uint8_t* a) noexcept {
-    if (a[0] == 0xff) return true;
-    const bool zeros = load<std::uint64_t>(a) == 0 && load<std::uint32_t>(a + 8) == 0;
-    return zeros && load_be32(a + 12) <= 1;
 }
 
 Parsed parse_ipv4(Packet& p) noexcept {
@@ -142,13 +127,16 @@ Parsed parse_ipv6(Packet& p) noexcept {
 }  // namespace
 
 Parsed parse(Packet& p) noexcept {
+    p.protocol = 0;
+    p.tcp_flags = 0;
+    p.v6 = 0;
     if (p.length < 14) return malformed(p, Reason::kTruncatedEthernet);
     std::uint16_t type = load_be16(p.data + 12);
     p.l3 = 14;
     for (unsigned tags = 0; (type == kEtherVlan || type == kEtherQinq) && tags < kMaxVlanTags; ++tags) {
         if (p.length < p.l3 + 4U) return malformed(p, Reason::kTruncatedEthernet);
         type = load_be16(p.data + p.l3 + 2);
-        p.l3 = static_cast<std::uint16_t>(p.l3 + 4);
+        p.l3 = static_cast<std::uint8_t>(p.l3 + 4);
     }
     if (type == kEtherIpv4) return parse_ipv4(p);
     if (type == kEtherIpv6) return parse_ipv6(p);

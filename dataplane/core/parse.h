@@ -4,6 +4,7 @@
 #pragma once
 
 #include "dataplane/core/batch.h"
+#include "dataplane/core/bytes.h"
 
 namespace detour::core {
 
@@ -15,6 +16,33 @@ inline constexpr std::uint8_t kTcpSyn = 0x02;
 inline constexpr std::uint8_t kTcpRst = 0x04;
 inline constexpr std::uint8_t kTcpPsh = 0x08;
 inline constexpr std::uint8_t kTcpAck = 0x10;
+
+inline constexpr std::uint8_t kPlainEthernet = 14;  ///< bytes of an Ethernet header without a VLAN tag
+
+/// Flags that no stack sends: none at all, SYN with FIN or RST, FIN alone. One bit for each of the 64.
+inline constexpr std::uint64_t kBadTcpFlags = [] {
+    std::uint64_t bad = 0;
+    for (unsigned f = 0; f < 64; ++f) {
+        const bool syn_mixed = (f & kTcpSyn) != 0 && (f & (kTcpFin | kTcpRst)) != 0;
+        const bool bare_fin = (f & (kTcpFin | kTcpAck | kTcpSyn)) == kTcpFin;
+        if (f == 0 || syn_mixed || bare_fin) bad |= std::uint64_t{1} << f;
+    }
+    return bad;
+}();
+[[nodiscard]] constexpr bool bad_tcp_flags(std::uint8_t flags) noexcept {
+    return (kBadTcpFlags >> (flags & 0x3fU) & 1U) != 0;
+}
+
+/// Addresses that no answer can be sent to: 0/8, 127/8, 224/3 (RFC 6890).
+[[nodiscard]] constexpr bool bad_source_v4(std::uint8_t first) noexcept {
+    return first == 0 || first == 127 || first >= 224;
+}
+/// Multicast, unspecified and loopback. `address`: 16 bytes.
+[[nodiscard]] inline bool bad_source_v6(const std::uint8_t* address) noexcept {
+    if (address[0] == 0xff) return true;
+    const bool zeros = load<std::uint64_t>(address) == 0 && load<std::uint32_t>(address + 8) == 0;
+    return zeros && load_be32(address + 12) <= 1;
+}
 
 /// What a frame turned out to be.
 enum class Parsed : std::uint8_t {

@@ -164,7 +164,9 @@ class TablesBuilder {
     void add_pool(const api::PlanPool& pool) {
         const auto index = static_cast<std::uint16_t>(tables_->pools.size());
         for (const api::PlanVip& entry : pool.vips) {
-            tables_->vips.insert(entry.vip, index, entry.id.value());
+            tables_->vips.insert(
+                entry.vip,
+                {.pool = index, .pool_id = pool.id.value(), .vip = entry.id.value(), .hash = pool.hash});
             tables_->vip_present.set(entry.id.value());
         }
         PoolEntry& entry = tables_->pools.emplace_back();

@@ -69,11 +69,6 @@ struct PoolEntry {
     std::array<std::uint8_t, 256> site_index{};
 };
 
-struct VipEntry {
-    std::uint16_t pool = 0;  ///< index into pools
-    std::uint16_t vip = 0;   ///< stable VipId, part of the flow key
-};
-
 struct BuildStatistics {
     std::uint32_t site_tables = 0;  ///< built, not taken over
     std::uint32_t maglev_tables = 0;

@@ -7,28 +7,36 @@ namespace detour::core {
 
 VipMap::VipMap() : VipMap(0) {}
 
-VipMap::VipMap(std::size_t count) : slots_(std::bit_ceil(4 * count + 2)), mask_(slots_.size() - 1) {}
+// Each VIP may bring its address' marker, and a table may be half full.
+VipMap::VipMap(std::size_t count)
+    : slots_v4_(std::bit_ceil(4 * count + 2)),
+      slots_v6_(std::bit_ceil(4 * count + 2)),
+      mask_v4_(slots_v4_.size() - 1),
+      mask_v6_(slots_v6_.size() - 1) {}
 
-void VipMap::insert(const api::Vip& vip, std::uint16_t pool, std::uint16_t vip_id) {
-    VipSlot slot;
-    static_assert(sizeof(slot.address) == sizeof(vip.address.bytes()));
-    std::memcpy(slot.address.data(), vip.address.bytes().data(), sizeof(slot.address));
-    slot.port = __builtin_bswap16(vip.port.value());
-    slot.protocol = static_cast<std::uint8_t>(vip.protocol);
-    slot.v6 = vip.address.is_v6() ? 1 : 0;
-    slot.pool = pool;
-    slot.vip = vip_id;
-    put(slot);
-    if (has_address(slot.address, slot.v6)) return;
-    slot.protocol = kAddressMarker;
-    slot.port = 0;
-    put(slot);
+void VipMap::insert(const api::Vip& vip, VipEntry entry) {
+    Address address{};
+    static_assert(sizeof(address) == sizeof(vip.address.bytes()));
+    std::memcpy(address.data(), vip.address.bytes().data(), sizeof(address));
+    const bool v6 = vip.address.is_v6();
+    entry.protocol = static_cast<std::uint8_t>(vip.protocol);
+    put(address, v6, __builtin_bswap16(vip.port.value()), entry);
+    if (has_address(address, v6 ? 1 : 0)) return;
+    entry.protocol = kAddressMarker;
+    put(address, v6, 0, entry);
 }
 
-void VipMap::put(const VipSlot& slot) {
-    std::size_t i = position(slot.address, slot.protocol, slot.port) & mask_;
-    while (slots_[i].protocol != 0) i = (i + 1) & mask_;
-    slots_[i] = slot;
+void VipMap::put(const Address& address, bool v6, std::uint16_t port, const VipEntry& entry) {
+    if (v6) {
+        std::size_t i = position_v6(address, entry.protocol, port) & mask_v6_;
+        while (slots_v6_[i].entry.protocol != 0) i = (i + 1) & mask_v6_;
+        slots_v6_[i] = {address, entry, port};
+        return;
+    }
+    const std::uint64_t key = key_v4(static_cast<std::uint32_t>(address[0]), entry.protocol, port);
+    std::size_t i = position(key) & mask_v4_;
+    while (slots_v4_[i].key != 0) i = (i + 1) & mask_v4_;
+    slots_v4_[i] = {key, entry};
 }
 
 }  // namespace detour::core

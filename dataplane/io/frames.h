@@ -39,7 +39,6 @@ void fill(core::Batch& batch, std::span<rte_mbuf*> mbufs, std::uint8_t port, Ref
             continue;
         }
         core::Packet& packet = batch.packets[batch.count++];
-        packet = {};
         packet.data = rte_pktmbuf_mtod(mbuf, std::uint8_t*);
         packet.length = mbuf->data_len;
         packet.headroom = mbuf->data_off;

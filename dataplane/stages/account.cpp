@@ -1,28 +1,29 @@
 #include "dataplane/stages/stages.h"
 
 namespace detour::stages {
-namespace {
-
-void forwarded(const core::Packet& p, const Context& context) noexcept {
-    WorkerState& w = context.worker;
-    const core::BackendEntry& backend = context.tables.backends[p.backend];
-    w.sites[backend.site].packets.add(1);
-    w.sites[backend.site].bytes.add(p.ip_length);
-    w.backends[p.backend].packets.add(1);
-    w.backends[p.backend].bytes.add(p.ip_length);
-    PoolTally& pool = w.pools[context.tables.pools[p.pool].id.value()];
-    pool.packets.add(1);
-    pool.bytes.add(p.ip_length);
-}
-
-}  // namespace
 
 void account(core::Batch& batch, const Context& context) noexcept {
+    WorkerState& w = context.worker;
+    SiteSignals* const sites = w.sites.data();
+    BackendTally* const backends = w.backends.data();
+    PoolTally* const pools = w.pools.data();
+    // Neighbours mostly share their reason: one addition for a run of them.
+    api::Reason reason = api::Reason::kForwardedPinned;
+    std::uint64_t run = 0;
     for (std::uint32_t i = 0; i < batch.count; ++i) {
         const core::Packet& p = batch.packets[i];
-        context.worker.counters[static_cast<std::size_t>(p.reason)].add(1);
-        if (api::info(p.reason).outcome == api::Outcome::kForwarded) forwarded(p, context);
+        if (p.reason != reason) {
+            w.counters[static_cast<std::size_t>(reason)].add(run);
+            reason = p.reason;
+            run = 0;
+        }
+        ++run;
+        if (!api::is_forwarded(p.reason)) continue;
+        sites[p.site].count(p.ip_length);
+        backends[p.backend].count(p.ip_length);
+        pools[p.pool_id].count(p.ip_length);
     }
+    w.counters[static_cast<std::size_t>(reason)].add(run);
 }
 
 }  // namespace detour::stages

@@ -10,6 +10,13 @@
 
 namespace detour::stages {
 
+/// Source and destination port as they lie in the packet, as one word.
+[[nodiscard]] inline std::uint32_t ports_of(const core::Packet& p) noexcept {
+    std::uint32_t ports = 0;
+    std::memcpy(&ports, &p.source_port, sizeof ports);
+    return ports;
+}
+
 /// A family's tables and the packet's keys in them.
 struct KeyedV4 {
     core::FlowTableV4& flows;
@@ -42,18 +49,22 @@ struct KeyedV6 {
 };
 
 /// True while flows pinned to `backend` stay there.
-[[nodiscard]] inline bool keeps(std::uint16_t backend, const core::PoolEntry& pool,
-                                const Context& context) noexcept {
+[[nodiscard]] inline bool keeps(std::uint16_t backend, api::PoolId pool, const Context& context) noexcept {
     if (!context.tables.has_backend(backend)) return false;
     if (!context.host.backend(api::BackendId{backend}).keep) return false;
-    return context.host.effective(pool.id, api::SiteId{context.tables.backends[backend].site}).keep;
+    return context.host.keeps(pool, api::SiteId{context.tables.backends[backend].site});
 }
 
-/// Chooses a backend for `packet`, or drops it. True when there is one.
-[[nodiscard]] inline bool choose(core::Packet& packet, const Context& context, core::Admission admission,
-                                 api::Reason reason) noexcept {
+/// Chooses a backend for `packet` of the client at `client`, or drops it. True when there is one.
+[[nodiscard]] inline bool choose(core::Packet& packet, const std::uint8_t* client, const Context& context,
+                                 core::Admission admission, api::Reason reason) noexcept {
     const core::PoolEntry& pool = context.tables.pools[packet.pool];
-    const core::Choice c = core::choose(context.tables, pool, context.host, packet.choice_hash, admission);
+    const core::HashSeed& seed = context.tables.seed;
+    const std::uint64_t hash =
+        packet.v6 != 0
+            ? core::choice_hash_v6(seed, pool.hash, packet.flow_hash, client)
+            : core::choice_hash_v4(seed, pool.hash, packet.flow_hash, core::load<std::uint32_t>(client));
+    const core::Choice c = core::choose(context.tables, pool, context.host, hash, admission);
     if (c.backend == core::kNoBackendId) {
         drop(packet, c.site == core::kNoSiteId ? api::Reason::kNoSite : api::Reason::kNoBackend);
         return false;
@@ -61,7 +72,14 @@ struct KeyedV6 {
     packet.backend = c.backend;
     packet.site = c.site;
     packet.reason = reason;
+    __builtin_prefetch(&context.tables.headers[c.backend]);
     return true;
+}
+
+/// The same for a packet from the client itself.
+[[nodiscard]] inline bool choose(core::Packet& packet, const Context& context, core::Admission admission,
+                                 api::Reason reason) noexcept {
+    return choose(packet, packet.data + packet.l3 + (packet.v6 != 0 ? 8 : 12), context, admission, reason);
 }
 
 inline void send_to(core::Packet& packet, std::uint16_t backend, const Context& context,
@@ -69,6 +87,7 @@ inline void send_to(core::Packet& packet, std::uint16_t backend, const Context& 
     packet.backend = backend;
     packet.site = context.tables.backends[backend].site;
     packet.reason = reason;
+    __builtin_prefetch(&context.tables.headers[backend]);
 }
 
 }  // namespace detour::stages

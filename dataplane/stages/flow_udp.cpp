@@ -11,11 +11,11 @@ using core::Packet;
 /// UDP has no reset: a stranded flow moves, unless its pool says keep.
 template <class Entry>
 void pinned(Packet& p, Entry& entry, const Context& context) noexcept {
-    const core::PoolEntry& pool = context.tables.pools[p.pool];
     const std::uint16_t tick = context.worker.tick();
     const FlowValue v = entry.value();
-    const bool stay = keeps(v.backend(), pool, context) ||
-                      (pool.stranded == api::Stranded::kKeep && context.tables.has_backend(v.backend()));
+    const bool stay = keeps(v.backend(), api::PoolId{p.pool_id}, context) ||
+                      (context.tables.pools[p.pool].stranded == api::Stranded::kKeep &&
+                       context.tables.has_backend(v.backend()));
     if (stay) {
         send_to(p, v.backend(), context, Reason::kForwardedPinned);
     } else if (!choose(p, context, core::Admission::kNew, Reason::kForwardedRehashed)) {
@@ -32,20 +32,33 @@ void udp(Packet& p, const Context& context) noexcept {
     if (auto* entry = k.flows.find(k.key, p.flow_hash)) return pinned(p, *entry, context);
     if (!choose(p, context, core::Admission::kNew, Reason::kForwardedNew)) return;
     const FlowValue v = FlowValue::make(p.backend, FlowState::kSeenOnce, 0, w.tick());
-    w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick()) ? 1 : 0);
+    w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed) ? 1 : 0);
+}
+
+/// True when it was the packet of a live flow whose entry lies where it should; else left to udp().
+template <class Keyed>
+bool pinned_fast(Packet& p, const Context& context) noexcept {
+    Keyed k(p, context.worker);
+    auto* entry = k.flows.find_first(k.key, p.flow_hash);
+    if (entry != nullptr)
+        pinned(p, *entry, context);
+    else
+        k.flows.prefetch_second(k.key, p.flow_hash);
+    return entry != nullptr;
 }
 
 }  // namespace
 
 void flow_udp(core::Batch& batch, const Context& context) noexcept {
-    for (std::uint32_t i = 0; i < batch.count; ++i) {
+    batch.rest.clear();
+    for (const std::uint8_t i : batch.udp) {
         Packet& p = batch.packets[i];
-        if (p.verdict != core::Verdict::kPending || p.protocol != 17) continue;
-        if (p.v6 != 0) {
-            udp<KeyedV6>(p, context);
-        } else {
-            udp<KeyedV4>(p, context);
-        }
+        const bool done = p.v6 != 0 ? pinned_fast<KeyedV6>(p, context) : pinned_fast<KeyedV4>(p, context);
+        batch.rest.add_if(i, done ? 0 : 1);
+    }
+    for (const std::uint8_t i : batch.rest) {
+        Packet& p = batch.packets[i];
+        p.v6 != 0 ? udp<KeyedV6>(p, context) : udp<KeyedV4>(p, context);
     }
 }
 

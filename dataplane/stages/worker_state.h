@@ -4,6 +4,8 @@
 // other worker writes. All memory is taken at construction.
 #pragma once
 
+#include <immintrin.h>
+
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -38,25 +40,30 @@ class Tally {
     std::atomic<std::uint64_t> value_{0};
 };
 
-struct alignas(64) SiteSignals {
+struct alignas(16) PacketBytes {
+    Tally packets;
+    Tally bytes;
+    /// One packet. One 16-byte store instead of two of 8: each half is still stored whole on every x86-64.
+    void count(std::uint16_t size) noexcept {
+        auto* at = reinterpret_cast<__m128i*>(this);
+        _mm_store_si128(at, _mm_add_epi64(_mm_load_si128(at), _mm_set_epi64x(size, 1)));
+    }
+};
+static_assert(sizeof(PacketBytes) == 16);
+
+struct alignas(64) SiteSignals : PacketBytes {
     Tally syns;
     Tally syns_repeated;
     Tally handshakes;
     Tally ack_advanced;
-    Tally packets;
-    Tally bytes;
     Tally prefixes;  ///< bitmap: hashed client prefixes that completed a handshake
 };
 
-struct BackendTally {
-    Tally packets;
-    Tally bytes;
+struct BackendTally : PacketBytes {
     Tally flows;  ///< live and pinned to it, as the last whole pass of the sweep found them
 };
 
-struct PoolTally {
-    Tally packets;
-    Tally bytes;
+struct PoolTally : PacketBytes {
     Tally too_big;
 };
 

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <cstring>
 #include <map>
 #include <random>
 #include <vector>
@@ -89,7 +90,8 @@ TEST_CASE("a flood of flows seen once evicts no confirmed flow") {
         table.insert(key(i), hash(i), FlowValue::make(1, FlowState::kEstablished, 0, 1), 1);
     }
     for (std::uint32_t i = kMessengers; i < 2'000'000; ++i) {
-        table.insert(key(i), hash(i), FlowValue::make(2, FlowState::kSeenOnce, 0, 100), 100);
+        table.insert(key(i), hash(i), FlowValue::make(2, FlowState::kSeenOnce, 0, 100), 100,
+                     MayEvict::kUnconfirmed);
     }
     std::uint32_t held = 0;
     for (std::uint32_t i = 0; i < kMessengers; ++i) held += table.find(key(i), hash(i)) != nullptr ? 1 : 0;
@@ -110,6 +112,48 @@ TEST_CASE("expired entries give way first, without counting as an eviction") {
         table.insert(key(5000), hash(5000), FlowValue::make(9, FlowState::kSeenOnce, 0, later), later));
     REQUIRE(table.find(key(5000), hash(5000)) != nullptr);
     CHECK(table.used() <= capacity);
+}
+
+TEST_CASE("filled from one half to nine tenths, live entries move rather than give way") {
+    constexpr std::uint32_t kEntries = 1U << 18U;
+    FlowTableV4 table(kEntries);
+    std::uint32_t evicted = 0;
+    std::uint32_t at_three_quarters = 0;
+    for (std::uint32_t i = 0; i < kEntries / 10 * 9; ++i) {
+        const auto tick = static_cast<std::uint16_t>(i >> 14U);
+        const FlowValue v = FlowValue::make(1, FlowState::kEstablished, 0, tick);
+        evicted += table.insert(key(i), hash(i), v, tick) ? 1 : 0;
+        if (i < kEntries / 4 * 3) at_three_quarters = evicted;
+    }
+    MESSAGE("evicted " << at_three_quarters << " up to 75 %, " << evicted << " up to 90 % of " << kEntries);
+    CHECK(at_three_quarters < kEntries / 1000);
+}
+
+TEST_CASE("every moved entry is still found, by its owner and by others") {
+    const std::uint64_t seed = std::random_device{}();
+    CAPTURE(seed);
+    std::mt19937_64 random(seed);
+    FlowTableV6 table(1U << 12U);
+    std::map<std::uint32_t, std::uint16_t> model;
+    const auto key_v6 = [](std::uint32_t i) {
+        std::array<std::uint8_t, 16> address{0x20, 1};
+        std::memcpy(address.data() + 8, &i, sizeof i);
+        return FlowKeyV6::make(address.data(), static_cast<std::uint16_t>(i), 7);
+    };
+    for (std::uint16_t step = 0; step < 3200; ++step) {
+        const auto i = static_cast<std::uint32_t>(random());
+        if (table.insert(key_v6(i), hash(i), FlowValue::make(step, FlowState::kEstablished, 0, step / 32),
+                         step / 32))
+            break;  // something gave way, and the model does not know what
+        model[i] = step;
+    }
+    CHECK(model.size() > 2400);
+    CHECK(table.used() >= model.size());
+    for (const auto& [i, backend] : model) {
+        REQUIRE(table.find(key_v6(i), hash(i)) != nullptr);
+        CHECK(table.find(key_v6(i), hash(i))->value().backend() == backend);
+        CHECK(table.peek(key_v6(i), hash(i)).backend() == backend);
+    }
 }
 
 TEST_CASE("v6 entries compare the whole address") {

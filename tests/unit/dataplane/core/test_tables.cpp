@@ -214,7 +214,7 @@ TEST_CASE("pools, VIPs and sites are found by their ids") {
         const api::PlanVip& vip = plan.pools[p].vips[0];
         std::array<std::uint64_t, 2> key{};
         std::copy_n(vip.vip.address.bytes().begin(), 16, reinterpret_cast<std::uint8_t*>(key.data()));
-        const core::VipSlot* slot = tables->vips.find(key, 0, 6, __builtin_bswap16(443));
+        const core::VipEntry* slot = tables->vips.find(key, 0, 6, __builtin_bswap16(443));
         REQUIRE(slot != nullptr);
         CHECK(slot->vip == vip.id.value());
         CHECK(tables->pools[slot->pool].id == plan.pools[p].id);

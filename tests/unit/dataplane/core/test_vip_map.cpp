@@ -20,7 +20,7 @@ api::Vip vip(const std::string& text) {
     return api::Vip::parse(text).value();
 }
 
-const core::VipSlot* find(const VipMap& map, const api::Vip& wanted) {
+const core::VipEntry* find(const VipMap& map, const api::Vip& wanted) {
     std::array<std::uint64_t, 2> address{};
     std::memcpy(address.data(), wanted.address.bytes().data(), sizeof(address));
     return map.find(address, wanted.address.is_v6() ? 1 : 0, static_cast<std::uint8_t>(wanted.protocol),
@@ -36,8 +36,8 @@ TEST_CASE("an empty map finds nothing") {
 
 TEST_CASE("address, family, protocol and port must all match") {
     VipMap map(2);
-    map.insert(vip("203.0.113.10:443/tcp"), 3, 77);
-    map.insert(vip("[cb00:710a::]:443/tcp"), 4, 78);  // the same first bytes, the other family
+    map.insert(vip("203.0.113.10:443/tcp"), {.pool = 3, .vip = 77});
+    map.insert(vip("[cb00:710a::]:443/tcp"), {.pool = 4, .vip = 78});  // the same first bytes, the other family
     REQUIRE(find(map, vip("203.0.113.10:443/tcp")) != nullptr);
     CHECK(find(map, vip("203.0.113.10:443/tcp"))->pool == 3);
     CHECK(find(map, vip("203.0.113.10:443/tcp"))->vip == 77);
@@ -62,10 +62,10 @@ TEST_CASE("a full map of 16,384 VIPs gives what a std::map gives") {
         expected.emplace(vip(text), id);
     }
     VipMap map(expected.size());
-    for (const auto& [key, id] : expected) map.insert(key, static_cast<std::uint16_t>(id % 4096), id);
+    for (const auto& [key, id] : expected) map.insert(key, {.pool = static_cast<std::uint16_t>(id % 4096), .vip = id});
     bool right = true;
     for (const auto& [key, id] : expected) {
-        const core::VipSlot* slot = find(map, key);
+        const core::VipEntry* slot = find(map, key);
         right = right && slot != nullptr && slot->vip == id && slot->pool == id % 4096;
         api::Vip other = key;
         other.port = api::Port{static_cast<std::uint16_t>(other.port.value() + 1000)};
