@@ -70,13 +70,13 @@ struct ReasonInfo {
 /// Indexed by Reason.
 extern const std::array<ReasonInfo, kReasonCount> kReasons;
 
-/// True when the packet was sent to a backend, so when the table says Outcome::kForwarded. Inline, for the fast
-/// path.
+/// True when the packet was sent to a backend, so when the table says Outcome::kForwarded. Inline, for the
+/// fast path.
 [[nodiscard]] constexpr bool is_forwarded(Reason reason) noexcept {
     constexpr auto bit = [](Reason r) { return std::uint64_t{1} << static_cast<unsigned>(r); };
-    constexpr std::uint64_t kForwarded =
-        bit(Reason::kForwardedPinned) | bit(Reason::kForwardedNew) | bit(Reason::kForwardedHandshake) |
-        bit(Reason::kForwardedMid) | bit(Reason::kForwardedRehashed) | bit(Reason::kForwardedIcmp);
+    constexpr std::uint64_t kForwarded = bit(Reason::kForwardedPinned) | bit(Reason::kForwardedNew) |
+                                         bit(Reason::kForwardedHandshake) | bit(Reason::kForwardedMid) |
+                                         bit(Reason::kForwardedRehashed) | bit(Reason::kForwardedIcmp);
     static_assert(kReasonCount <= 64);
     return (kForwarded >> static_cast<unsigned>(reason) & 1U) != 0;
 }

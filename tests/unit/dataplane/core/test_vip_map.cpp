@@ -37,7 +37,8 @@ TEST_CASE("an empty map finds nothing") {
 TEST_CASE("address, family, protocol and port must all match") {
     VipMap map(2);
     map.insert(vip("203.0.113.10:443/tcp"), {.pool = 3, .vip = 77});
-    map.insert(vip("[cb00:710a::]:443/tcp"), {.pool = 4, .vip = 78});  // the same first bytes, the other family
+    map.insert(vip("[cb00:710a::]:443/tcp"),
+               {.pool = 4, .vip = 78});  // the same first bytes, the other family
     REQUIRE(find(map, vip("203.0.113.10:443/tcp")) != nullptr);
     CHECK(find(map, vip("203.0.113.10:443/tcp"))->pool == 3);
     CHECK(find(map, vip("203.0.113.10:443/tcp"))->vip == 77);
@@ -62,7 +63,8 @@ TEST_CASE("a full map of 16,384 VIPs gives what a std::map gives") {
         expected.emplace(vip(text), id);
     }
     VipMap map(expected.size());
-    for (const auto& [key, id] : expected) map.insert(key, {.pool = static_cast<std::uint16_t>(id % 4096), .vip = id});
+    for (const auto& [key, id] : expected)
+        map.insert(key, {.pool = static_cast<std::uint16_t>(id % 4096), .vip = id});
     bool right = true;
     for (const auto& [key, id] : expected) {
         const core::VipEntry* slot = find(map, key);
