@@ -35,9 +35,13 @@ class MaglevTable {
     [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
     [[nodiscard]] std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(entries_.size()); }
     [[nodiscard]] std::uint16_t at(std::uint32_t index) const noexcept { return entries_[index]; }
-    /// The index that a flow hash leads to.
+    [[nodiscard]] const std::uint16_t* entries() const noexcept { return entries_.data(); }
+    /// The index that a flow hash leads to in a table of `size` entries.
+    [[nodiscard]] static std::uint32_t index_in(std::size_t size, std::uint64_t hash) noexcept {
+        return static_cast<std::uint32_t>((hash >> 32U) * size >> 32U);
+    }
     [[nodiscard]] std::uint32_t index_of(std::uint64_t hash) const noexcept {
-        return static_cast<std::uint32_t>((hash >> 32U) * entries_.size() >> 32U);
+        return index_in(entries_.size(), hash);
     }
     /// Sorted.
     [[nodiscard]] std::span<const MaglevMember> built_from() const noexcept { return members_; }

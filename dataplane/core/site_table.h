@@ -31,6 +31,7 @@ class SiteTable {
 
     /// The ranks of `slot`: byte r (little end first) is the SiteId of rank r, kNone beyond the last.
     [[nodiscard]] std::uint64_t ranks(std::uint32_t slot) const noexcept { return slots_[slot]; }
+    [[nodiscard]] const std::uint64_t* slots() const noexcept { return slots_.data(); }
     [[nodiscard]] static std::uint8_t site_at(std::uint64_t ranks, unsigned rank) noexcept {
         return static_cast<std::uint8_t>(ranks >> (8 * rank));
     }

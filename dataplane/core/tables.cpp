@@ -135,6 +135,7 @@ class TablesBuilder {
         size_arrays();
         tables_->pools.reserve(plan_.pools.size());
         for (const api::PlanPool& pool : plan_.pools) add_pool(pool);
+        link();
         return std::move(tables_);
     }
 
@@ -144,6 +145,22 @@ class TablesBuilder {
         for (const PoolEntry& pool : previous.pools) {
             previous_pools_[pool.id.value()] = &pool;
             site_tables_.emplace(content_of(pool.sites->built_from()), pool.sites);
+        }
+    }
+
+    /// Short ways for the fast path, once nothing moves any more.
+    void link() {
+        std::size_t sites = 0;
+        for (const api::PlanSite& site : plan_.sites)
+            sites = std::max(sites, std::size_t{site.id.value()} + 1);
+        tables_->refs.resize(tables_->pools.size() * sites);
+        PoolSiteRef* refs = tables_->refs.data();
+        for (PoolEntry& pool : tables_->pools) {
+            pool.slots = pool.sites->slots();
+            pool.refs = refs;
+            for (const PoolSiteEntry& entry : pool.per_site)
+                refs[entry.site] = {entry.backends->entries(), entry.backends->size()};
+            refs += sites;
         }
     }
 

@@ -58,7 +58,16 @@ struct PoolSiteEntry {
     std::shared_ptr<const MaglevTable> backends;
 };
 
-struct PoolEntry {
+/// A Maglev table's entries, to reach them without a walk over objects.
+struct PoolSiteRef {
+    const std::uint16_t* entries = nullptr;
+    std::uint32_t size = 0;
+};
+
+/// What a new flow needs first is on the first cache line.
+struct alignas(64) PoolEntry {
+    const std::uint64_t* slots = nullptr;  ///< of `sites`
+    const PoolSiteRef* refs = nullptr;  ///< by SiteId, for the sites of per_site; in ForwardingTables::refs
     api::PoolId id;
     api::HashKey hash = api::HashKey::kFiveTuple;
     api::Stranded stranded = api::Stranded::kReset;
@@ -80,6 +89,7 @@ class ForwardingTables {
     HashSeed seed;
     VipMap vips;
     std::vector<PoolEntry> pools;
+    std::vector<PoolSiteRef> refs;               ///< by pool, then SiteId; see PoolEntry::refs
     std::vector<EncapHeader> headers;            ///< by BackendId
     std::vector<BackendEntry> backends;          ///< by BackendId
     std::array<std::uint64_t, 256> site_keys{};  ///< by SiteId, for fraction()

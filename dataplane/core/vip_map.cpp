@@ -1,5 +1,6 @@
 #include "dataplane/core/vip_map.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -24,6 +25,19 @@ void VipMap::insert(const api::Vip& vip, VipEntry entry) {
     if (has_address(address, v6 ? 1 : 0)) return;
     entry.protocol = kAddressMarker;
     put(address, v6, 0, entry);
+}
+
+std::size_t VipMap::longest_probe() const noexcept {
+    std::size_t longest = 0;
+    for (std::size_t i = 0; i < slots_v4_.size(); ++i) {
+        if (slots_v4_[i].key != 0) longest = std::max(longest, (i - position(slots_v4_[i].key)) & mask_v4_);
+    }
+    for (std::size_t i = 0; i < slots_v6_.size(); ++i) {
+        const SlotV6& s = slots_v6_[i];
+        if (s.entry.protocol == 0) continue;
+        longest = std::max(longest, (i - position_v6(s.address, s.entry.protocol, s.port)) & mask_v6_);
+    }
+    return longest + 1;
 }
 
 void VipMap::put(const Address& address, bool v6, std::uint16_t port, const VipEntry& entry) {

@@ -55,15 +55,35 @@ struct KeyedV6 {
     return context.host.keeps(pool, api::SiteId{context.tables.backends[backend].site});
 }
 
+/// What chooses site and backend for `packet` of the client at `client` (an address as in the packet).
+[[nodiscard]] inline std::uint64_t choice_hash(const core::Packet& packet, const std::uint8_t* client,
+                                               api::HashKey key, const core::HashSeed& seed) noexcept {
+    if (packet.v6 != 0) return core::choice_hash_v6(seed, key, packet.flow_hash, client);
+    return core::choice_hash_v4(seed, key, packet.flow_hash, core::load<std::uint32_t>(client));
+}
+/// Where the packet has its source address.
+[[nodiscard]] inline const std::uint8_t* client_of(const core::Packet& packet) noexcept {
+    return packet.data + packet.l3 + (packet.v6 != 0 ? 8 : 12);
+}
+
+/// For the packets in `batch.rest` that may be of new flows, before the full pass: see core::prefetch_slot.
+inline void prefetch_choices(const core::Batch& batch, const Context& context) noexcept {
+    const auto each = [&](auto prefetch) {
+        for (const std::uint8_t i : batch.rest) {
+            const core::Packet& p = batch.packets[i];
+            const core::PoolEntry& pool = context.tables.pools[p.pool];
+            prefetch(pool, choice_hash(p, client_of(p), pool.hash, context.tables.seed));
+        }
+    };
+    each([](const core::PoolEntry& pool, std::uint64_t hash) { core::prefetch_slot(pool, hash); });
+    each([](const core::PoolEntry& pool, std::uint64_t hash) { core::prefetch_backend(pool, hash); });
+}
+
 /// Chooses a backend for `packet` of the client at `client`, or drops it. True when there is one.
 [[nodiscard]] inline bool choose(core::Packet& packet, const std::uint8_t* client, const Context& context,
                                  core::Admission admission, api::Reason reason) noexcept {
     const core::PoolEntry& pool = context.tables.pools[packet.pool];
-    const core::HashSeed& seed = context.tables.seed;
-    const std::uint64_t hash =
-        packet.v6 != 0
-            ? core::choice_hash_v6(seed, pool.hash, packet.flow_hash, client)
-            : core::choice_hash_v4(seed, pool.hash, packet.flow_hash, core::load<std::uint32_t>(client));
+    const std::uint64_t hash = choice_hash(packet, client, pool.hash, context.tables.seed);
     const core::Choice c = core::choose(context.tables, pool, context.host, hash, admission);
     if (c.backend == core::kNoBackendId) {
         drop(packet, c.site == core::kNoSiteId ? api::Reason::kNoSite : api::Reason::kNoBackend);
@@ -79,7 +99,7 @@ struct KeyedV6 {
 /// The same for a packet from the client itself.
 [[nodiscard]] inline bool choose(core::Packet& packet, const Context& context, core::Admission admission,
                                  api::Reason reason) noexcept {
-    return choose(packet, packet.data + packet.l3 + (packet.v6 != 0 ? 8 : 12), context, admission, reason);
+    return choose(packet, client_of(packet), context, admission, reason);
 }
 
 inline void send_to(core::Packet& packet, std::uint16_t backend, const Context& context,

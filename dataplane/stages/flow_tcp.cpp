@@ -184,6 +184,7 @@ void flow_tcp(core::Batch& batch, const Context& context) noexcept {
         batch.rest.add_if(i, 1);
         p.v6 != 0 ? prefetch_rest<KeyedV6>(p, context.worker) : prefetch_rest<KeyedV4>(p, context.worker);
     }
+    prefetch_choices(batch, context);
     for (const std::uint8_t i : batch.rest) {
         Packet& p = batch.packets[i];
         p.v6 != 0 ? tcp<KeyedV6>(p, context) : tcp<KeyedV4>(p, context);

@@ -56,6 +56,7 @@ void flow_udp(core::Batch& batch, const Context& context) noexcept {
         const bool done = p.v6 != 0 ? pinned_fast<KeyedV6>(p, context) : pinned_fast<KeyedV4>(p, context);
         batch.rest.add_if(i, done ? 0 : 1);
     }
+    prefetch_choices(batch, context);
     for (const std::uint8_t i : batch.rest) {
         Packet& p = batch.packets[i];
         p.v6 != 0 ? udp<KeyedV6>(p, context) : udp<KeyedV4>(p, context);

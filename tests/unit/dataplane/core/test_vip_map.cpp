@@ -75,3 +75,13 @@ TEST_CASE("a full map of 16,384 VIPs gives what a std::map gives") {
     }
     CHECK(right);
 }
+
+TEST_CASE("neighbouring VIPs don't share places: a lookup looks at few slots") {
+    // Of both families: a thousand addresses in a row, one port.
+    VipMap map(2000);
+    for (unsigned i = 0; i < 1000; ++i) {
+        map.insert(vip(fmt::format("203.0.{}.{}:443/tcp", i / 250, i % 250)), {});
+        map.insert(vip(fmt::format("[2001:db8::{:x}]:443/tcp", i)), {});
+    }
+    CHECK(map.longest_probe() < 24);
+}
