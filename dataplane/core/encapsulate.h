@@ -1,9 +1,10 @@
 // Puts a backend's prebuilt header before a client's IP packet: IPIP (RFC 2003, 2473, 4213), GUE variant 1
 // (draft-ietf-intarea-gue-09, IP directly in UDP), GRE (RFC 2784). Pure function, no allocation, inline.
 //
-// Outer IPv4: DF set, id 0 (atomic datagram, RFC 6864), TTL 64. Outer UDP checksum 0, for IPv6 by RFC 6935
-// and 6936. GUE's source port comes from the flow hash, 49152 … 65535, so that routers and receive queues
-// spread flows.
+// Outer IPv4: DF set, id 0 (atomic datagram, RFC 6864), TTL 64; the client packet's own TTL stays as it is.
+// DSCP and ECN are the client packet's: ECN by RFC 6040's normal mode, DSCP by RFC 2983's uniform model.
+// Outer UDP checksum 0, for IPv6 by RFC 6935 and 6936. So that routers and receive queues spread flows, GUE's
+// source port (49152 … 65535) and the outer IPv6 flow label (RFC 6438) come from the flow hash.
 #pragma once
 
 #include "dataplane/core/batch.h"
@@ -22,6 +23,11 @@ namespace detour::core {
     if (encap == api::Encap::kGue) return kUdp;
     if (encap == api::Encap::kGre) return kGre;
     return inner_v6 != 0 ? kIpv6 : kIpip;
+}
+
+/// DSCP and ECN of the client's packet.
+[[nodiscard]] inline std::uint8_t traffic_class(const std::uint8_t* inner, std::uint8_t v6) noexcept {
+    return v6 != 0 ? static_cast<std::uint8_t>(load_be16(inner) >> 4U) : inner[1];
 }
 
 /// What lies between the outer IP header and the client's packet.
@@ -46,18 +52,22 @@ inline void fill_shim(std::uint8_t* shim, api::Encap encap, const Packet& p) noe
     std::memcpy(out, header.bytes.data(), 32);
     std::memcpy(out + length - 32, header.bytes.data() + length - 32, 32);
 
+    const std::uint8_t tos = traffic_class(out + length, p.v6);
     const std::uint8_t protocol = outer_protocol(backend.encap, p.v6);
     const auto outer_length = static_cast<std::uint16_t>(p.ip_length + length - kEthernet);
     std::uint8_t* ip = out + kEthernet;
     if (backend.outer == OuterFamily::kV4) {
+        ip[1] = tos;
         store_be16(ip + 2, outer_length);
         ip[9] = protocol;
-        // The header's field holds the folded sum of the header with length and protocol 0 (tables.h).
+        // The header's field holds the folded sum of the header with TOS, length and protocol 0 (tables.h).
         const std::uint32_t sum = std::uint32_t{load<std::uint16_t>(header.bytes.data() + kEthernet + 10)} +
-                                  swap16(outer_length) + (std::uint32_t{protocol} << 8U);
+                                  swap16(outer_length) + ((std::uint32_t{tos} + protocol) << 8U);
         store(ip + 10, static_cast<std::uint16_t>(~checksum_fold_few(sum)));
         fill_shim(ip + 20, backend.encap, p);
     } else {
+        const auto label = static_cast<std::uint32_t>(p.flow_hash >> 44U);
+        store_be32(ip, 0x60000000U | std::uint32_t{tos} << 20U | label);
         store_be16(ip + 4, static_cast<std::uint16_t>(outer_length - 40U));
         ip[6] = protocol;
         fill_shim(ip + 40, backend.encap, p);

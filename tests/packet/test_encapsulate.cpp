@@ -39,7 +39,35 @@ Frame client(bool v6) {
     return v6 ? frame.ipv6(kClient6, kVip6) : frame.ipv4(kClient4, kVip4);
 }
 
-Bytes expected(const Row& row, const Bytes& inner, const std::string& backend, std::uint16_t entropy,
+/// What the flow's hash decides: read from the output, so that the rest can be compared whole.
+struct Entropy {
+    std::uint16_t port = 0;   ///< of GUE
+    std::uint32_t label = 0;  ///< of outer IPv6
+};
+
+/// The client packet's DSCP and ECN.
+std::uint8_t class_of(const Bytes& inner, std::size_t link_header) {
+    if (inner.at(link_header) >> 4U == 4) return inner.at(link_header + 1);
+    return static_cast<std::uint8_t>(inner.at(link_header) << 4U | inner.at(link_header + 1) >> 4U);
+}
+
+/// Into the outer header, which Frame makes without.
+void set_class(Bytes& frame, std::uint8_t value, std::uint32_t label) {
+    if (frame.at(14) == 0x45) {
+        frame.at(15) = value;
+        frame.at(24) = frame.at(25) = 0;
+        const std::uint16_t sum = plain_checksum({frame.begin() + 14, frame.begin() + 34});
+        frame.at(24) = static_cast<std::uint8_t>(sum >> 8U);
+        frame.at(25) = static_cast<std::uint8_t>(sum);
+        return;
+    }
+    frame.at(14) = static_cast<std::uint8_t>(0x60U | value >> 4U);
+    frame.at(15) = static_cast<std::uint8_t>(value << 4U | label >> 16U);
+    frame.at(16) = static_cast<std::uint8_t>(label >> 8U);
+    frame.at(17) = static_cast<std::uint8_t>(label);
+}
+
+Bytes expected(const Row& row, const Bytes& inner, const std::string& backend, const Entropy& entropy,
                std::size_t link_header = 14) {
     Frame frame;
     frame.ether(kOutMac, kNextHopMac);
@@ -48,24 +76,27 @@ Bytes expected(const Row& row, const Bytes& inner, const std::string& backend, s
     } else {
         frame.ipv4("192.0.2.1", backend);
     }
-    if (row.encap == Encap::kGue) frame.udp(entropy, 6080, true);
+    if (row.encap == Encap::kGue) frame.udp(entropy.port, 6080, true);
     if (row.encap == Encap::kGre) frame.gre();
-    return frame.inner(inner, link_header).bytes();
+    Bytes bytes = frame.inner(inner, link_header).bytes();
+    set_class(bytes, class_of(inner, link_header), entropy.label);
+    return bytes;
 }
 
-/// GUE's source port is the flow's own: any in the dynamic range. Read it so that the rest can be compared
-/// whole.
-std::uint16_t entropy_of(const Row& row, const Bytes& out) {
-    if (row.encap != Encap::kGue) return 0;
+Entropy entropy_of(const Row& row, const Bytes& out) {
+    Entropy entropy;
+    if (row.outer_v6) entropy.label = (out.at(15) & 0xfU) << 16U | out.at(16) * 256U | out.at(17);
+    if (row.encap != Encap::kGue) return entropy;
     const std::size_t at = 14U + (row.outer_v6 ? 40U : 20U);
-    return static_cast<std::uint16_t>(out.at(at) << 8U | out.at(at + 1));
+    entropy.port = static_cast<std::uint16_t>(out.at(at) << 8U | out.at(at + 1));
+    return entropy;
 }
 
 void check_whole(const Row& row, const Out& out, const Bytes& inner, std::size_t link_header = 14) {
     REQUIRE(out.verdict == core::Verdict::kTransmit);
     CHECK(out.port == 1);
-    const std::uint16_t entropy = entropy_of(row, out.bytes);
-    if (row.encap == Encap::kGue) CHECK(entropy >= 49152);
+    const Entropy entropy = entropy_of(row, out.bytes);
+    if (row.encap == Encap::kGue) CHECK(entropy.port >= 49152);
     const std::size_t index = out.backend % 100U;
     const Bytes want =
         expected(row, inner, backend_address(out.site, index, row.outer_v6), entropy, link_header);
@@ -153,16 +184,32 @@ TEST_CASE("an unresolved next hop and a missing tunnel source are counted under 
     CHECK(sourceless.send(frame).reason == api::Reason::kNoTunnelSource);
 }
 
-TEST_CASE("GUE's source port spreads flows and stays with a flow") {
-    FastPath fast(make_plan());
-    std::vector<std::uint16_t> seen;
-    for (std::uint16_t port = 1; port <= 200; ++port) {
-        const Out a = fast.send(client(false).tcp({port, 443, kSyn}).bytes());
-        const Out b = fast.send(client(false).tcp({port, 443, kAck, 1001, 5}).payload(10).bytes());
-        const Row row{"gue", Encap::kGue, false, false};
-        CHECK(entropy_of(row, a.bytes) == entropy_of(row, b.bytes));
-        seen.push_back(entropy_of(row, a.bytes));
+TEST_CASE("DSCP and ECN of the client's packet are the tunnel's too, each of the 256 values") {
+    for (const Row& row : kRows) {
+        CAPTURE(row.name);
+        FastPath fast(make_plan({.encap = row.encap, .v6_backends = row.outer_v6}));
+        for (unsigned value = 0; value < 256; ++value) {
+            Bytes frame = client(row.inner_v6).tcp({40000, 443, kSyn}).bytes();
+            set_class(frame, static_cast<std::uint8_t>(value), 0xabcde);
+            check_whole(row, fast.send(frame), frame);
+        }
     }
-    std::sort(seen.begin(), seen.end());
-    CHECK(std::unique(seen.begin(), seen.end()) - seen.begin() > 190);
+}
+
+TEST_CASE("GUE's source port and the outer flow label spread flows and stay with a flow") {
+    const Row rows[] = {{"gue", Encap::kGue, false, false}, {"ipip", Encap::kIpip, false, true}};
+    for (const Row& row : rows) {
+        FastPath fast(make_plan({.encap = row.encap, .v6_backends = row.outer_v6}));
+        std::vector<std::uint32_t> seen;
+        for (std::uint16_t port = 1; port <= 200; ++port) {
+            const Out a = fast.send(client(false).tcp({port, 443, kSyn}).bytes());
+            const Out b = fast.send(client(false).tcp({port, 443, kAck, 1001, 5}).payload(10).bytes());
+            const Entropy one = entropy_of(row, a.bytes);
+            CHECK(one.port == entropy_of(row, b.bytes).port);
+            CHECK(one.label == entropy_of(row, b.bytes).label);
+            seen.push_back(row.outer_v6 ? one.label : one.port);
+        }
+        std::sort(seen.begin(), seen.end());
+        CHECK(std::unique(seen.begin(), seen.end()) - seen.begin() > 190);
+    }
 }
