@@ -47,6 +47,10 @@ void add_singletons(const Config& config, Map& out) {
     out["dataplane.state_dir"] = dataplane.state_dir;
     out["control.socket"] = config.control.socket;
     out["control.state_dir"] = config.control.state_dir;
+    std::vector<std::string> sources;
+    for (const api::IpAddress& source : config.control.probe_source) sources.push_back(source.to_string());
+    out["control.probe_source"] = list(sources);
+    out["control.probe_mark"] = std::to_string(config.control.probe_mark);
     out["failover.panic_threshold"] = fmt::format("{}", config.failover.panic_threshold);
     out["failover.dark_threshold"] = fmt::format("{}", config.failover.dark_threshold);
     out["failover.max_dark_sites"] = std::to_string(config.failover.max_dark_sites);
@@ -62,6 +66,10 @@ void add_site(const Site& site, Map& out) {
     out[path + "tier"] = tier_text(site.tier);
     out[path + "capacity.new_flows"] = std::to_string(site.capacity.new_flows);
     out[path + "capacity.gbps"] = fmt::format("{}", site.capacity.gbps);
+    out[path + "activation.command"] = fmt::format("{}", fmt::join(site.activation.command, " "));
+    out[path + "activation.url"] = site.activation.url;
+    out[path + "activation.ca_file"] = site.activation.ca_file;
+    out[path + "activation.deadline"] = duration_text(site.activation.deadline);
 }
 
 /// Plain as it is, anything else in hex: as the configuration has it.
@@ -91,10 +99,14 @@ void add_health(const std::string& path, const Health& health, Map& out) {
     out[path + "server_name"] = health.server_name;
     out[path + "verify"] = to_string(health.verify);
     out[path + "ca_file"] = health.ca_file;
+    out[path + "service"] = health.service;
+    out[path + "via"] = to_string(health.via);
+    out[path + "full_size"] = health.full_size ? "true" : "false";
     out[path + "warn_days"] = std::to_string(health.warn_days);
     out[path + "interval"] = duration_text(health.interval);
     out[path + "timeout"] = duration_text(health.timeout);
     out[path + "fast_interval"] = duration_text(health.fast_interval);
+    out[path + "jitter"] = fmt::format("{}", health.jitter);
     out[path + "fall"] = std::to_string(health.fall);
     out[path + "rise"] = std::to_string(health.rise);
 }

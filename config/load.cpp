@@ -105,6 +105,14 @@ class Section {
         if (const auto value = integer_of(*node, key, least, most)) out = static_cast<T>(*value);
     }
 
+    void boolean(std::string_view key, bool& out) {
+        const toml::node* node = ask(key);
+        if (node == nullptr) return;
+        const auto* value = node->as_boolean();
+        if (value == nullptr) return wrong(*node, key, "true or false");
+        out = value->get();
+    }
+
     void real(std::string_view key, double& out, double least, double most, std::string_view expected) {
         const toml::node* node = ask(key);
         if (node == nullptr) return;
@@ -372,6 +380,15 @@ void read_dataplane(Section& section, Dataplane& dataplane, Places& places) {
 
 void read_control(Section& section, Control& control) {
     read_socket(section, control.socket, control.state_dir);
+    section.texts("probe_source", 0, 2, "a list of one IPv4 address, one IPv6 address, or both", address_rule,
+                  [&](const toml::node& node, const std::string& text) {
+                      const api::IpAddress address = *api::IpAddress::parse(text);
+                      const auto same = [&](const api::IpAddress& a) { return a.is_v6() == address.is_v6(); };
+                      if (std::ranges::any_of(control.probe_source, same))
+                          return section.wrong(node, "probe_source", "at most one address of each family");
+                      control.probe_source.push_back(address);
+                  });
+    section.integer("probe_mark", control.probe_mark, 256, 0x7fffffff);
     section.finish();
 }
 
@@ -398,6 +415,37 @@ void refuse_site_probes(Section& section) {
     });
 }
 
+void read_activation(Section section, Site& site) {
+    using namespace std::chrono_literals;
+    constexpr std::string_view kCommand = "a list of a program's absolute path and its arguments, at most 64";
+    constexpr std::string_view kUrl = "a URL of at most 1024 bytes that starts with http:// or https://";
+    constexpr std::string_view kFile = "an absolute path of a PEM file, without blanks";
+    Activation& activation = site.activation;
+    section.texts("command", 0, 64, kCommand, argument_rule,
+                  [&](const toml::node& node, const std::string& text) {
+                      if (activation.command.empty() && !text.starts_with('/'))
+                          return section.wrong_found(node, quoted(text), std::string(kCommand));
+                      activation.command.push_back(text);
+                  });
+    section.text("url", activation.url, Need::kOptional, kUrl, url_rule);
+    section.text("ca_file", activation.ca_file, Need::kOptional, kFile,
+                 plain_rule(4000, '/', std::string(kFile)));
+    section.duration("deadline", activation.deadline, 1s, 24h);
+    const auto wrong = [&](std::string_view key, const char* found, const char* expected) {
+        section.reading().mistakes->add(section.place_or_header(key), found, expected);
+    };
+    if (!activation.command.empty() && !activation.url.empty())
+        wrong("url", "command and url", "one of them");
+    if (section.has("ca_file") && !activation.url.starts_with("https://"))
+        wrong("ca_file", "ca_file without an https:// url", "url = \"https://…\" beside it");
+    const bool lower = site.tier == SiteTier::kWarm || site.tier == SiteTier::kCold;
+    if (activation.configured() && !lower)
+        section.reading().mistakes->add(section.header(),
+                                        "activation of a site that is neither warm nor cold",
+                                        "tier = \"warm\" or \"cold\" beside it");
+    section.finish();
+}
+
 void read_site(Section section, Config& config, Places& places) {
     Site site;
     site.origin = section.header();
@@ -416,6 +464,7 @@ void read_site(Section section, Config& config, Places& places) {
     capacity.integer("new_flows", site.capacity.new_flows, 1, 1'000'000'000);
     capacity.real("gbps", site.capacity.gbps, 0.001, 1e6, "a number from 0.001 to 1000000");
     capacity.finish();
+    read_activation(section.table("activation"), site);
     refuse_site_probes(section);
     section.finish();
     if (site.name.empty()) places.all_sites_read = false;
@@ -482,6 +531,18 @@ void read_tls(Section& section, Health& health) {
         wrong("ca_file", "ca_file without verify", "verify = \"chain\" or \"name\" beside it");
 }
 
+/// The way to the backend, and what only some ways have.
+void read_path(Section& section, Health& health) {
+    (void)section.choice<Via>("via", health.via, kVias);
+    section.boolean("full_size", health.full_size);
+    if (health.full_size && health.via != Via::kTunnel)
+        section.reading().mistakes->add(section.place_or_header("full_size"),
+                                        "full_size with via = \"direct\"", "via = \"tunnel\" beside it");
+    constexpr std::string_view kService = "a service's name of at most 255 bytes, without blanks";
+    section.text("service", health.service, Need::kOptional, kService,
+                 plain_rule(255, 0, std::string(kService)));
+}
+
 void read_udp(Section& section, Health& health) {
     const Need payload = health.type == ProbeType::kUdp ? Need::kRequired : Need::kOptional;
     section.text("payload", health.payload, payload, kPayloadRule, payload_rule);
@@ -505,12 +566,12 @@ void read_health(Section section, Pool& pool) {
     read_tls(section, health);
     read_udp(section, health);
     if (type_known) refuse_keys_of_others(section, health.type);
-    Via via = Via::kDirect;
-    (void)section.choice<Via>("via", via, kVias);
+    read_path(section, health);
     section.duration("interval", health.interval, 20ms, 1h);
     section.duration("timeout", health.timeout, 10ms, 1min);
     health.fast_interval = std::min(health.fast_interval, health.interval);
     section.duration("fast_interval", health.fast_interval, 10ms, health.interval);
+    section.real("jitter", health.jitter, 0, 0.5, "a number from 0 to 0.5");
     section.integer("fall", health.fall, 1, 100);
     section.integer("rise", health.rise, 1, 100);
     section.finish();

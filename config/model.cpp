@@ -20,8 +20,18 @@ std::string_view to_string(ProbeType type) noexcept {
             return "udp";
         case ProbeType::kDns:
             return "dns";
+        case ProbeType::kIcmp:
+            return "icmp";
+        case ProbeType::kGrpc:
+            return "grpc";
+        case ProbeType::kGrpcs:
+            return "grpcs";
     }
     return "unknown";
+}
+
+std::string_view to_string(Via via) noexcept {
+    return via == Via::kTunnel ? "tunnel" : "direct";
 }
 
 std::string_view to_string(TlsVerify verify) noexcept {

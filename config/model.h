@@ -25,9 +25,16 @@ struct Origin {
     [[nodiscard]] std::string to_string() const;
 };
 
-enum class ProbeType : std::uint8_t { kTcp, kHttp, kHttps, kTls, kUdp, kDns };
+enum class ProbeType : std::uint8_t { kTcp, kHttp, kHttps, kTls, kUdp, kDns, kIcmp, kGrpc, kGrpcs };
 /// The word of the configuration: "tcp", "http", …
 [[nodiscard]] std::string_view to_string(ProbeType type) noexcept;
+
+/// Which way a probe takes to the backend.
+enum class Via : std::uint8_t {
+    kDirect,  ///< to its own address
+    kTunnel,  ///< to the VIP, encapsulated as traffic is
+};
+[[nodiscard]] std::string_view to_string(Via via) noexcept;
 
 enum class HttpMethod : std::uint8_t { kGet, kHead, kOptions, kPost };
 [[nodiscard]] std::string_view to_string(HttpMethod method) noexcept;
@@ -78,12 +85,16 @@ struct Health {
     std::string query;    ///< dns: the name that is asked for
     DnsType query_type = DnsType::kA;
     DnsRcode rcode = DnsRcode::kNoError;  ///< dns: the answer that counts as healthy
-    std::uint32_t warn_days = 14;         ///< before a certificate ends; 0: no alarm
-    milliseconds interval{200};           ///< 20 ms … 1 h
-    milliseconds timeout{200};            ///< 10 ms … 1 min
-    milliseconds fast_interval{50};       ///< 10 ms … interval: after a first miss
-    std::uint32_t fall = 3;               ///< 1 … 100 misses in a row: down
-    std::uint32_t rise = 2;               ///< 1 … 100 answers in a row: up
+    std::string service;                  ///< grpc, grpcs: asked for in the request; empty: the whole server
+    Via via = Via::kDirect;
+    bool full_size = false;          ///< through the tunnel: as large as the tunnel carries
+    std::uint32_t warn_days = 14;    ///< before a certificate ends; 0: no alarm
+    milliseconds interval{200};      ///< 20 ms … 1 h
+    milliseconds timeout{200};       ///< 10 ms … 1 min
+    milliseconds fast_interval{50};  ///< 10 ms … interval: after a first miss
+    double jitter = 0;               ///< 0 … 0.5 of the interval: at most this much later than its turn
+    std::uint32_t fall = 3;          ///< 1 … 100 misses in a row: down
+    std::uint32_t rise = 2;          ///< 1 … 100 answers in a row: up
     bool operator==(const Health&) const = default;
 };
 
@@ -120,11 +131,22 @@ struct Capacity {
     double gbps = 0;              ///< client-to-site; 0: not stated
 };
 
+/// What is done to make a site of a lower tier ready. Neither a command nor a URL: nothing.
+struct Activation {
+    std::vector<std::string> command;  ///< program and arguments
+    std::string url;                   ///< http:// or https://, asked by POST; an answer of 2xx is a success
+    std::string ca_file;               ///< https; empty: the system's authorities
+    milliseconds deadline{600'000};    ///< 1 s … 24 h
+    bool operator==(const Activation&) const = default;
+    [[nodiscard]] bool configured() const { return !command.empty() || !url.empty(); }
+};
+
 struct Site {
     std::string name;
     std::string key;                  ///< what the hash uses; default: name. Keep it when renaming a site.
     std::vector<std::string> domain;  ///< widest first
     SiteTier tier = SiteTier::kActive;
+    Activation activation;  ///< warm and cold only
     Capacity capacity;
     Origin origin;
 };
@@ -148,6 +170,8 @@ struct Dataplane {
 };
 
 struct Control {
+    std::vector<api::IpAddress> probe_source;  ///< of tunnel probes, at most one of each family
+    std::uint32_t probe_mark = 54'321;  ///< of tunnel probes' packets, and number of their routing table
     std::string socket = "/run/detour/control.sock";  ///< HTTP API
     std::string state_dir = "/var/lib/detour/control";
 };

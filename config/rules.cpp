@@ -73,6 +73,22 @@ TextRule size_rule(std::size_t most, std::string expected) {
     };
 }
 
+std::optional<std::string> argument_rule(const std::string& text) {
+    const bool good = !text.empty() && text.size() <= 1024 && text.find('\0') == std::string::npos;
+    return good ? std::nullopt : std::optional<std::string>("1 to 1024 bytes without NUL");
+}
+
+std::optional<std::string> url_rule(const std::string& text) {
+    const bool http = text.starts_with("http://");
+    const std::string_view rest =
+        std::string_view(text).substr(http ? 7 : std::min<std::size_t>(8, text.size()));
+    const bool good = (http || text.starts_with("https://")) && text.size() <= 1024 && is_plain(text) &&
+                      !rest.empty() && rest.front() != '/' && rest.find('@') == std::string_view::npos &&
+                      rest.find('#') == std::string_view::npos;
+    if (good) return std::nullopt;
+    return "a URL of at most 1024 bytes that starts with http:// or https://, without user and fragment";
+}
+
 std::optional<std::string> payload_bytes(const std::string& text) {
     if (!text.starts_with("hex:")) return text;
     const std::string_view digits = std::string_view(text).substr(4);

@@ -35,6 +35,10 @@ inline constexpr std::string_view kDnsNameRule =
 /// 1 to `most` bytes of any kind.
 [[nodiscard]] TextRule size_rule(std::size_t most, std::string expected);
 
+/// An argument of a command: 1 to 1024 bytes without NUL.
+[[nodiscard]] std::optional<std::string> argument_rule(const std::string& text);
+[[nodiscard]] std::optional<std::string> url_rule(const std::string& text);
+
 [[nodiscard]] std::optional<std::string> payload_rule(const std::string& text);
 /// What a text that passes payload_rule stands for; nothing for one that has wrong hex digits.
 [[nodiscard]] std::optional<std::string> payload_bytes(const std::string& text);

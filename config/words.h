@@ -30,15 +30,16 @@ inline constexpr std::array<Word<SiteTier>, 4> kTiers{{{"active", SiteTier::kAct
                                                        {"hot", SiteTier::kHot},
                                                        {"warm", SiteTier::kWarm},
                                                        {"cold", SiteTier::kCold}}};
-inline constexpr std::array<Word<ProbeType>, 9> kProbes{{{"tcp", ProbeType::kTcp},
-                                                         {"http", ProbeType::kHttp},
-                                                         {"https", ProbeType::kHttps},
-                                                         {"tls", ProbeType::kTls},
-                                                         {"grpc", std::nullopt},
-                                                         {"udp", ProbeType::kUdp},
-                                                         {"dns", ProbeType::kDns},
-                                                         {"icmp", std::nullopt},
-                                                         {"bfd", std::nullopt}}};
+inline constexpr std::array<Word<ProbeType>, 10> kProbes{{{"tcp", ProbeType::kTcp},
+                                                          {"http", ProbeType::kHttp},
+                                                          {"https", ProbeType::kHttps},
+                                                          {"tls", ProbeType::kTls},
+                                                          {"grpc", ProbeType::kGrpc},
+                                                          {"grpcs", ProbeType::kGrpcs},
+                                                          {"udp", ProbeType::kUdp},
+                                                          {"dns", ProbeType::kDns},
+                                                          {"icmp", ProbeType::kIcmp},
+                                                          {"bfd", std::nullopt}}};
 inline constexpr std::array<Word<HttpMethod>, 4> kMethods{{{"GET", HttpMethod::kGet},
                                                            {"HEAD", HttpMethod::kHead},
                                                            {"OPTIONS", HttpMethod::kOptions},
@@ -59,8 +60,7 @@ inline constexpr std::array<Word<DnsRcode>, 6> kRcodes{{{"noerror", DnsRcode::kN
                                                         {"nxdomain", DnsRcode::kNxDomain},
                                                         {"notimp", DnsRcode::kNotImp},
                                                         {"refused", DnsRcode::kRefused}}};
-enum class Via : std::uint8_t { kDirect };
-inline constexpr std::array<Word<Via>, 2> kVias{{{"direct", Via::kDirect}, {"tunnel", std::nullopt}}};
+inline constexpr std::array<Word<Via>, 2> kVias{{{"direct", Via::kDirect}, {"tunnel", Via::kTunnel}}};
 enum class Data : std::uint8_t { kAny };
 inline constexpr std::array<Word<Data>, 2> kDatas{{{"any", Data::kAny}, {"single-writer", std::nullopt}}};
 
@@ -73,8 +73,13 @@ constexpr std::uint32_t bit(ProbeType type) {
     return 1U << static_cast<unsigned>(type);
 }
 inline constexpr std::uint32_t kHttpTypes = bit(ProbeType::kHttp) | bit(ProbeType::kHttps);
-inline constexpr std::uint32_t kTlsTypes = bit(ProbeType::kTls) | bit(ProbeType::kHttps);
-inline constexpr std::array<OwnKey, 14> kOwnKeys{{{"method", kHttpTypes},
+inline constexpr std::uint32_t kTlsTypes =
+    bit(ProbeType::kTls) | bit(ProbeType::kHttps) | bit(ProbeType::kGrpcs);
+inline constexpr std::uint32_t kGrpcTypes = bit(ProbeType::kGrpc) | bit(ProbeType::kGrpcs);
+/// Those that can be made as large as a tunnel carries.
+inline constexpr std::uint32_t kSizableTypes = kHttpTypes | bit(ProbeType::kIcmp);
+inline constexpr std::array<OwnKey, 17> kOwnKeys{{{"port", ~bit(ProbeType::kIcmp)},
+                                                  {"method", kHttpTypes},
                                                   {"path", kHttpTypes},
                                                   {"host", kHttpTypes},
                                                   {"status", kHttpTypes},
@@ -87,6 +92,8 @@ inline constexpr std::array<OwnKey, 14> kOwnKeys{{{"method", kHttpTypes},
                                                   {"expect", bit(ProbeType::kUdp)},
                                                   {"query", bit(ProbeType::kDns)},
                                                   {"query_type", bit(ProbeType::kDns)},
-                                                  {"rcode", bit(ProbeType::kDns)}}};
+                                                  {"rcode", bit(ProbeType::kDns)},
+                                                  {"service", kGrpcTypes},
+                                                  {"full_size", kSizableTypes}}};
 
 }  // namespace detour::config

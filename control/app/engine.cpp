@@ -59,6 +59,9 @@ Actions Engine::commit(Now now) {
 void Engine::abort() {
     impl_->abort();
 }
+Needs Engine::needs() const {
+    return impl_->needs();
+}
 Snapshot Engine::snapshot(Now now) const {
     return impl_->snapshot(now);
 }

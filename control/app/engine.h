@@ -50,6 +50,12 @@ struct Signals {
     api::Generation scanned;       ///< lowest of all workers
 };
 
+/// The sites with an activation that are wanted now, by name.
+struct Needs {
+    std::vector<std::string> sites;
+    bool fail_static = false;  ///< every site looks dark: it may be this host that is cut off
+};
+
 class Engine {
   public:
     Engine(config::Config config, StoredState state, StoredIntents intents, Now now);
@@ -94,6 +100,7 @@ class Engine {
     [[nodiscard]] Actions commit(Now now);
     void abort();
 
+    [[nodiscard]] Needs needs() const;
     [[nodiscard]] Snapshot snapshot(Now now) const;
     [[nodiscard]] const config::Config& config() const;
 

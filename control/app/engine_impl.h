@@ -2,6 +2,7 @@
 // collects the actions. Private to control/app/engine*.cpp:
 //   engine.cpp          inputs, adoption, plan, collecting actions
 //   engine_probes.cpp   what to probe when, results, bursts
+//   engine_tunnel.cpp   which VIP a tunnel probe goes to
 //   engine_verdicts.cpp sites and pools going dark and coming back, rails, fail static
 //   engine_intents.cpp  drains
 //   engine_snapshot.cpp what the API shows
@@ -38,6 +39,7 @@ class Engine::Impl {
     api::Result<Prepared> prepare_undrain(const std::string& target, const std::string& by);
     Actions commit(Now now);
     void abort() { pending_.reset(); }
+    [[nodiscard]] Needs needs() const;
     [[nodiscard]] Snapshot snapshot(Now now) const;
     [[nodiscard]] const config::Config& config() const { return config_; }
 
@@ -60,6 +62,8 @@ class Engine::Impl {
     void send_due();
     void send(Index index, health::Monotonic due);
     void forget_lost();
+    [[nodiscard]] std::optional<health::ProbeTunnel> tunnel_of(const Target& target) const;
+    [[nodiscard]] std::string told(const Target& target, const health::Outcome& outcome) const;
     [[nodiscard]] bool fast(const Target& target) const;
     void back_to_grid(Index index);
     void record(Target& target, const health::Outcome& outcome, health::Monotonic sent);
@@ -131,12 +135,14 @@ class Engine::Impl {
     struct InFlight {
         Index target = 0;
         health::Monotonic sent;
+        std::uint32_t vip_turn = 0;
     };
     bool started_ = false;
     health::DueQueue due_;
     health::DueQueue strands_;  ///< targets that are down, by when their flows are let go
     std::map<std::uint64_t, InFlight> in_flight_;
     std::uint64_t serial_ = 0;
+    std::uint64_t shed_ = 0;  ///< probes left out because the loop was late or answers did not come
 
     // Verdicts.
     bool fail_static_ = false;

@@ -40,7 +40,8 @@ bool Engine::Impl::fast(const Target& target) const {
 
 void Engine::Impl::back_to_grid(Index index) {
     const Target& target = fleet_.targets[index];
-    due_.set(index, health::next_on_grid(now_.monotonic, target.health->interval, target.phase));
+    const Monotonic turn = health::next_on_grid(now_.monotonic, target.health->interval, target.phase);
+    due_.set(index, turn + health::jitter_of(*target.health, target.phase ^ serial_));
 }
 
 void Engine::Impl::send_due() {
@@ -53,6 +54,11 @@ void Engine::Impl::send_due() {
 
 void Engine::Impl::send(Index index, Monotonic due) {
     Target& target = fleet_.targets[index];
+    // After a stop, all are overdue at once: their turns come again within one interval, spread as ever.
+    if (now_.monotonic - due >= target.health->interval) {
+        ++shed_;
+        return back_to_grid(index);
+    }
     if (fast(target)) {
         const Monotonic next = due + target.health->fast_interval;
         due_.set(index, next > now_.monotonic ? next : now_.monotonic + target.health->fast_interval);
@@ -60,11 +66,14 @@ void Engine::Impl::send(Index index, Monotonic due) {
         back_to_grid(index);
     }
     // Shed rather than pile up: a probe that was not sent is no failure.
-    if (target.in_flight >= kInFlightPerBackend) return;
+    if (target.in_flight >= kInFlightPerBackend) {
+        ++shed_;
+        return;
+    }
     ++target.in_flight;
     const std::uint64_t serial = ++serial_;
-    in_flight_[serial] = {index, now_.monotonic};
-    out_.probes.push_back({target.id, serial, target.address, target.health});
+    in_flight_[serial] = {index, now_.monotonic, target.vip_turn};
+    out_.probes.push_back({target.id, serial, target.address, target.health, tunnel_of(target)});
 }
 
 void Engine::Impl::forget_lost() {
@@ -81,7 +90,7 @@ Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outc
     begin(now);
     const auto found = in_flight_.find(serial);
     if (found == in_flight_.end()) return finish();
-    const auto [index, sent] = found->second;
+    const auto [index, sent, vip_turn] = found->second;
     in_flight_.erase(found);
     Target& target = fleet_.targets[index];
     SiteState& site = fleet_.sites[target.site];
@@ -89,6 +98,7 @@ Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outc
     if (outcome.cause == health::Cause::kNotSent) return finish();
 
     record(target, outcome, sent);
+    target.turn_vip(vip_turn, outcome.cause == health::Cause::kOk);
     warn_of_certificate(target, outcome);
     const bool ok = outcome.cause == health::Cause::kOk;
     if (ok && fail_static_) leave_static();
@@ -97,9 +107,9 @@ Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outc
     const auto step =
         target.state.on_result(outcome.cause, serial, {target.health->fall, target.health->rise});
     if (step.first_miss && target.state.state() != State::kDown) {
-        if (before == State::kUp) event(EventKind::kProbeMissed, target, outcome.to_string());
+        if (before == State::kUp) event(EventKind::kProbeMissed, target, told(target, outcome));
         due_.set(index, now.monotonic);
-        start_burst(site, target.address.to_string() + ": " + outcome.to_string());
+        start_burst(site, target.address.to_string() + ": " + told(target, outcome));
     }
     if (step.changed) on_changed(index, before);
     if (site.burst) check_burst(site);
@@ -139,7 +149,7 @@ void Engine::Impl::on_changed(Index index, State before) {
     const State after = target.state.state();
     target.since = now_.wall;
     const EventKind kind = after == State::kUp ? EventKind::kBackendUp : EventKind::kBackendDown;
-    Event& value = event(kind, target, target.last.to_string());
+    Event& value = event(kind, target, told(target, target.last));
     value.from = health::to_string(before);
     value.to = health::to_string(after);
     if (after == State::kUp) {

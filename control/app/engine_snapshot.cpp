@@ -135,6 +135,7 @@ Snapshot Engine::Impl::snapshot(Now now) const {
     result.applied = applied_;
     result.acknowledged = acknowledged_;
     result.scanned = scanned_;
+    result.probes_shed = shed_;
     for (const SiteState& site : fleet_.sites) result.sites.push_back(maker.site(site));
     for (const PoolState& pool : fleet_.pools) result.pools.push_back(maker.pool(pool));
     for (const Target& target : fleet_.targets) result.backends.push_back(maker.backend(target));

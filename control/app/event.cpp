@@ -44,6 +44,8 @@ std::string_view to_string(EventKind kind) noexcept {
             return "fast_path_lost";
         case EventKind::kReload:
             return "reload";
+        case EventKind::kActivation:
+            return "activation";
         case EventKind::kAlarm:
             return "alarm";
     }

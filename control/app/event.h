@@ -30,7 +30,8 @@ enum class EventKind : std::uint8_t {
     kAdopted,  ///< the state of a fast path was taken over
     kFastPathLost,
     kReload,
-    kAlarm,  ///< somebody should look
+    kActivation,  ///< of a warm or cold site: begun, or done
+    kAlarm,       ///< somebody should look
 };
 
 /// snake_case: "probe_missed", "backend_up", …

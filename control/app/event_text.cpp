@@ -74,6 +74,8 @@ std::string deed(const Event& event) {
             return "lost the fast path";
         case EventKind::kReload:
             return "configuration reloaded";
+        case EventKind::kActivation:
+            return "activation";
         case EventKind::kAlarm:
             return "alarm";
     }

@@ -21,6 +21,15 @@ std::uint64_t phase_of(const std::string& pool, const api::IpAddress& address) {
     return hash ^ hash >> 29U;
 }
 
+/// Each once, in an order that does not depend on the file's.
+std::vector<api::IpAddress> addresses_of(const std::vector<api::Vip>& vips) {
+    std::vector<api::IpAddress> addresses;
+    for (const api::Vip& vip : vips) addresses.push_back(vip.address);
+    std::sort(addresses.begin(), addresses.end());
+    addresses.erase(std::unique(addresses.begin(), addresses.end()), addresses.end());
+    return addresses;
+}
+
 std::uint32_t weight_in(const config::Pool& pool, const std::string& site) {
     const auto found = std::find_if(pool.site_weights.begin(), pool.site_weights.end(),
                                     [&](const config::PoolSite& value) { return value.site == site; });
@@ -106,6 +115,8 @@ class Builder {
         state.name = pool.name;
         state.vips = pool.vips;
         state.min_sites = pool.min_sites;
+        state.encap = pool.encap;
+        if (pool.health.via == config::Via::kTunnel) state.tunnel_vips = addresses_of(pool.vips);
         state.rehash = pool.stranded == api::Stranded::kRehash;
         if (before != kGone) state.no_site = old_.pools[before].no_site;
         fleet_.pools.push_back(std::move(state));

@@ -31,7 +31,8 @@ struct Target {
     api::IpAddress address;
     std::uint32_t weight = 0;
     std::shared_ptr<const config::Health> health;
-    std::uint64_t phase = 0;  ///< where in its interval it is probed
+    std::uint64_t phase = 0;     ///< where in its interval it is probed
+    std::uint32_t vip_turn = 0;  ///< through the tunnel: which VIP is asked next
 
     health::RiseFall state;
     health::Outcome last;
@@ -46,6 +47,15 @@ struct Target {
     bool drained = false;
     bool stranded = false;  ///< its pinned flows were let go
     bool fresh = false;     ///< came with a reload: its id's switch may be another one's leftover
+
+    /// After a probe of that turn. A step on with every answer; after a miss the same VIP is asked until it
+    /// answers, so that a backend that serves all VIPs but one goes down as one that serves none does.
+    void turn_vip(std::uint32_t asked, bool ok) noexcept {
+        if (!ok)
+            vip_turn = asked;
+        else if (vip_turn == asked)
+            ++vip_turn;
+    }
 };
 
 /// One pool in one site.
@@ -70,6 +80,8 @@ struct PoolState {
     std::vector<api::Vip> vips;
     std::uint32_t min_sites = 1;
     bool rehash = false;
+    api::Encap encap = api::Encap::kGue;
+    std::vector<api::IpAddress> tunnel_vips;  ///< those that probes go to through the tunnel; empty: none
     std::vector<Index> parts;
     bool no_site = false;  ///< nothing takes its new flows (alarmed)
 };

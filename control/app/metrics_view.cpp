@@ -38,7 +38,7 @@ void fill_host(const ViewInput& in, control::MetricsInput& out) {
     out.plans_refused = in.counters.plans_refused;
     out.rebuilds = in.figures.stats().rebuilds();
     out.loop_lag_seconds = seconds(in.counters.loop_lag);
-    out.probes_shed = in.probes_shed;
+    out.probes_shed = in.probes_shed + in.snapshot.probes_shed;
     out.drains = static_cast<std::uint32_t>(in.snapshot.drains.size());
     out.events = in.events;
     out.events_not_written = in.events_not_written;

@@ -113,8 +113,32 @@ api::Result<void> Service::load_state() {
     return {};
 }
 
+void Service::load_activations() {
+    const std::string path = config().control.state_dir + "/activations";
+    activations_writer_ = std::make_unique<DurableWriter>(io_, pool_, path, options_.write);
+    Activations::Shell shell;
+    shell.tell = [this](EventKind kind, const std::string& site, const std::string& text) {
+        append(to_api(Event{options_.now(), kind, site, {}, {}, {}, {}, text}));
+    };
+    shell.write = [this](std::string content, std::function<void()> written) {
+        activations_writer_->write(std::move(content),
+                                   [this, written = std::move(written)](const auto& done) {
+                                       if (!done) note(EventKind::kAlarm, done.error().to_string());
+                                       if (written) written();
+                                   });
+    };
+    shell.run = [this](HookOrder order, HookDone done) {
+        return run_hook(io_, std::move(order), std::move(done));
+    };
+    const auto stored = read_file(path);
+    activations_ =
+        std::make_unique<Activations>(std::move(shell), stored ? *stored : std::string(), options_.now());
+}
+
 api::Result<void> Service::start() {
+    if (auto prepared = prepare_tunnel(first_config_); !prepared) return prepared;
     if (auto loaded = load_state(); !loaded) return loaded;
+    load_activations();
     const auto now = options_.now();
     counters_.started = counters_.config_loaded = now.wall;
     if (options_.routes == ServiceOptions::Routes::kKernel) {
@@ -140,6 +164,9 @@ void Service::stop() {
     if (routes_) routes_->stop();
     if (client_) client_->stop();
     prober_.stop();
+    prober_.use(nullptr);
+    tunnel_.reset();
+    activations_.reset();
     for (auto* timer : {&wakeup_, &poll_, &resync_, &unlocked_}) timer->cancel();
     pool_.join();
     for (auto& event : std::exchange(pending_events_, {})) write_event(std::move(event));
@@ -280,6 +307,7 @@ void Service::poll_figures() {
     poll_.async_wait([this, alive = std::weak_ptr(alive_)](const boost::system::error_code& ec) {
         if (ec || alive.expired() || stopped_) return;
         counters_.loop_lag = steady_clock::now() - poll_.expiry();
+        activations_->update(config(), engine_->needs(), options_.now());
         if (client_->up() && !std::exchange(stats_asked_, true)) {
             client_->get_stats([this](auto reply) {
                 stats_asked_ = false;
@@ -290,6 +318,21 @@ void Service::poll_figures() {
         }
         poll_figures();
     });
+}
+
+/// Made when the first pool wants it and given back when none does.
+api::Result<void> Service::prepare_tunnel(const config::Config& config) {
+    if (!health::wants_tunnel(config)) {
+        tunnel_.reset();
+    } else if (tunnel_) {
+        return tunnel_->use(config);
+    } else {
+        auto opened = health::Tunnel::open(io_, config);
+        if (!opened) return tl::unexpected(opened.error());
+        tunnel_ = std::move(*opened);
+    }
+    prober_.use(tunnel_);
+    return {};
 }
 
 void Service::watch_backends() {

@@ -20,11 +20,13 @@
 
 #include "config/load.h"
 #include "control/api/messages.h"
+#include "control/app/activations.h"
 #include "control/app/durable_writer.h"
 #include "control/app/engine.h"
 #include "control/app/event_log.h"
 #include "control/app/fast_path_figures.h"
 #include "control/health/prober.h"
+#include "control/health/tunnel.h"
 #include "control/publish/fast_path_client.h"
 #include "control/publish/kernel_routes.h"
 
@@ -103,6 +105,8 @@ class Service {
     [[nodiscard]] const ServiceOptions& options() const { return options_; }
     [[nodiscard]] const publish::NextHops& next_hops() const { return next_hops_; }
     [[nodiscard]] const health::Prober& prober() const { return prober_; }
+    /// Null while no pool is probed through its tunnel.
+    [[nodiscard]] const health::Tunnel* tunnel() const { return tunnel_.get(); }
     [[nodiscard]] control::EventLog& log() { return log_; }
     [[nodiscard]] bool switches_pending() const { return switches_pending_ > 0; }
 
@@ -114,6 +118,7 @@ class Service {
     using Prepare = std::function<api::Result<Engine::Prepared>()>;
 
     [[nodiscard]] api::Result<void> load_state();
+    void load_activations();
     [[nodiscard]] boost::asio::awaitable<api::Result<IntentResult>> carry_intent(Prepare prepare);
     [[nodiscard]] boost::asio::awaitable<api::Result<void>> write_intents(std::string content);
     [[nodiscard]] boost::asio::awaitable<api::Result<std::uint64_t>> commit_intent();
@@ -135,6 +140,7 @@ class Service {
     void arm(health::Monotonic at);
     void poll_figures();
     void watch_backends();
+    [[nodiscard]] api::Result<void> prepare_tunnel(const config::Config& config);
 
     void on_up(const wire::HelloReply& hello, const wire::StateReply& state);
     void on_down(const api::Error& why);
@@ -151,6 +157,9 @@ class Service {
     std::unique_ptr<DurableWriter> intents_writer_;
     std::optional<Engine> engine_;
     FastPathFigures figures_;
+    std::unique_ptr<DurableWriter> activations_writer_;
+    std::unique_ptr<Activations> activations_;
+    std::shared_ptr<health::Tunnel> tunnel_;  ///< while some pool is probed through it
     health::Prober prober_;
     std::unique_ptr<publish::FastPathClient> client_;
     std::unique_ptr<publish::KernelRoutes> routes_;

@@ -157,9 +157,17 @@ awaitable<control::Outcome<control::ReloadReply>> Service::reload() {
         if (needs_restart(change.path)) reply.changes.back() += " (at the next restart)";
     }
     reply.changed = !reply.changes.empty();
+    if (auto prepared = prepare_tunnel(*loaded); !prepared) {
+        unlock();
+        note(EventKind::kAlarm, "the configuration was refused: " + prepared.error().to_string());
+        co_return Reply(tl::unexpect, prepared.error());
+    }
     auto actions = engine_->reload(std::move(*loaded), options_.now());
     unlock();
-    if (!actions) co_return Reply(tl::unexpect, actions.error());
+    if (!actions) {
+        (void)prepare_tunnel(config());
+        co_return Reply(tl::unexpect, actions.error());
+    }
     ++counters_.reloads;
     counters_.config_loaded = options_.now().wall;
     counters_.config_refused.reset();

@@ -86,6 +86,7 @@ struct Snapshot {
     api::Generation applied;       ///< of the last plan that the fast path took
     api::Generation acknowledged;  ///< lowest that any worker runs on
     api::Generation scanned;
+    std::uint64_t probes_shed = 0;  ///< that the engine did not even ask for
     std::vector<SiteStatus> sites;  ///< in the order of the config
     std::vector<PoolStatus> pools;
     std::vector<BackendStatus> backends;

@@ -40,4 +40,11 @@ Monotonic next_on_grid(Monotonic now, nanoseconds interval, std::uint64_t phase)
     return {now.value + nanoseconds{step - into}};
 }
 
+nanoseconds jitter_of(const config::Health& health, std::uint64_t random) noexcept {
+    random = (random ^ random >> 31U) * 0x9e3779b97f4a7c15ULL;
+    const double part = static_cast<double>(random >> 40U) / static_cast<double>(1U << 24U);
+    const auto most = static_cast<double>(nanoseconds(health.interval).count()) * health.jitter;
+    return nanoseconds(static_cast<std::int64_t>(most * part));
+}
+
 }  // namespace detour::health

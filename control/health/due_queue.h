@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "config/model.h"
 #include "control/health/now.h"
 
 namespace detour::health {
@@ -33,5 +34,8 @@ class DueQueue {
 /// The first time after `now` that lies on the grid of `interval` shifted by `phase`: items with different
 /// phases are never in step, however they were disturbed before.
 [[nodiscard]] Monotonic next_on_grid(Monotonic now, nanoseconds interval, std::uint64_t phase) noexcept;
+
+/// Up to the configured share of the interval, from `random`.
+[[nodiscard]] nanoseconds jitter_of(const config::Health& health, std::uint64_t random) noexcept;
 
 }  // namespace detour::health

@@ -51,18 +51,28 @@ std::uint16_t read_status(std::string_view line) {
 
 }  // namespace
 
-std::string http_request(const config::Health& health, const api::IpAddress& address) {
-    const bool tls = health.type == config::ProbeType::kHttps;
+std::string http_authority(const config::Health& health, const api::IpAddress& address) {
+    const bool tls = health.type == config::ProbeType::kHttps || health.type == config::ProbeType::kGrpcs;
     std::string host = health.host;
     if (host.empty() && tls) host = health.server_name;
     if (host.empty()) {
         host = address.is_v6() ? "[" + address.to_string() + "]" : address.to_string();
         if (health.port.value() != (tls ? 443 : 80)) host += fmt::format(":{}", health.port.value());
     }
+    return host;
+}
+
+std::string http_request(const config::Health& health, const api::IpAddress& address, std::size_t least) {
     const char* no_body = health.method == config::HttpMethod::kPost ? "Content-Length: 0\r\n" : "";
-    return fmt::format(
+    std::string request = fmt::format(
         "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: detour\r\nAccept: */*\r\n{}Connection: close\r\n\r\n",
-        to_string(health.method), health.path, host, no_body);
+        to_string(health.method), health.path, http_authority(health, address), no_body);
+    constexpr std::string_view kFill = "X-Fill: \r\n";
+    if (request.size() + kFill.size() < least) {
+        const std::string dots(least - request.size() - kFill.size(), '.');
+        request.insert(request.size() - 2, fmt::format("X-Fill: {}\r\n", dots));
+    }
+    return request;
 }
 
 HttpHead::State HttpHead::feed(std::string_view bytes) {

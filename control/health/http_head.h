@@ -17,8 +17,13 @@ namespace detour::health {
 
 inline constexpr std::size_t kMaxHeadBytes = 16U << 10U;
 
+/// Who is asked: the configured host, for TLS the server's name, else the address; with its port.
+[[nodiscard]] std::string http_authority(const config::Health& health, const api::IpAddress& address);
+
 /// With Host and "Connection: close". Without a configured host the address stands there, with its port.
-[[nodiscard]] std::string http_request(const config::Health& health, const api::IpAddress& address);
+/// A header that says nothing fills it up to `least` bytes.
+[[nodiscard]] std::string http_request(const config::Health& health, const api::IpAddress& address,
+                                       std::size_t least = 0);
 
 /// Neither: the body ends with the connection.
 struct HttpFraming {

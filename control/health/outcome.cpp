@@ -34,6 +34,10 @@ std::string_view to_string(Cause cause) noexcept {
             return "certificate_untrusted";
         case Cause::kCertificateName:
             return "certificate_name";
+        case Cause::kNotServing:
+            return "not_serving";
+        case Cause::kBadGrpcStatus:
+            return "grpc_status";
         case Cause::kNotSent:
             return "not_sent";
     }
@@ -43,6 +47,8 @@ std::string_view to_string(Cause cause) noexcept {
 std::string Outcome::to_string() const {
     if (cause == Cause::kBadStatus) return "status " + std::to_string(status);
     if (cause == Cause::kBadRcode) return "rcode " + std::to_string(status);
+    if (cause == Cause::kNotServing) return status == 2 ? "not serving" : "serving unknown";
+    if (cause == Cause::kBadGrpcStatus) return "grpc status " + std::to_string(status);
     return std::string(health::to_string(cause));
 }
 
@@ -61,6 +67,8 @@ bool answered(Cause cause) noexcept {
         case Cause::kCertificateEarly:
         case Cause::kCertificateUntrusted:
         case Cause::kCertificateName:
+        case Cause::kNotServing:
+        case Cause::kBadGrpcStatus:
             return true;
         case Cause::kTimeout:
         case Cause::kUnreachable:

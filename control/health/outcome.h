@@ -32,12 +32,14 @@ enum class Cause : std::uint8_t {
     kCertificateEarly,      ///< not valid yet
     kCertificateUntrusted,  ///< from no authority that we know
     kCertificateName,       ///< not made out to the name asked for
+    kNotServing,            ///< gRPC: the service says that it is not; Outcome::status has its word
+    kBadGrpcStatus,         ///< gRPC: the call failed; Outcome::status has the code
     kNotSent,               ///< shed, or the loop was late: says nothing about the backend
 };
 
 /// "timeout", "refused", "reset", "unreachable", "bad_status", "bad_response", "bad_body", "bad_answer",
 /// "bad_rcode", "tls_failed", "certificate_expired", "certificate_early", "certificate_untrusted",
-/// "certificate_name", "ok", "not_sent".
+/// "certificate_name", "not_serving", "grpc_status", "ok", "not_sent".
 [[nodiscard]] std::string_view to_string(Cause cause) noexcept;
 
 struct Outcome {
@@ -53,6 +55,14 @@ struct Outcome {
 /// True for an outcome that shows that somebody at the site is alive, however badly it answers.
 [[nodiscard]] bool answered(Cause cause) noexcept;
 
+/// A probe that takes the way of the traffic: to the VIP, in the tunnel to ProbeRequest::address.
+struct ProbeTunnel {
+    api::IpAddress vip;
+    api::Encap encap = api::Encap::kGue;
+    std::uint32_t mtu = 1500;  ///< of the next hop, IP bytes
+    bool operator==(const ProbeTunnel&) const = default;
+};
+
 /// One probe to be sent now. The sender must report exactly one outcome with the same serial, at the latest
 /// when `health->timeout` has passed; kNotSent if it could not be sent.
 struct ProbeRequest {
@@ -60,6 +70,7 @@ struct ProbeRequest {
     std::uint64_t serial = 0;  ///< unique for the engine's life
     api::IpAddress address;
     std::shared_ptr<const config::Health> health;
+    std::optional<ProbeTunnel> tunnel = std::nullopt;  ///< present with Via::kTunnel
 };
 
 }  // namespace detour::health

@@ -15,6 +15,8 @@
 #include "control/health/http_body.h"
 #include "control/health/http_head.h"
 #include "control/health/probe_io.h"
+#include "control/health/probe_path.h"
+#include "control/health/tunnel_packet.h"
 
 namespace detour::health {
 
@@ -36,7 +38,8 @@ boost::asio::awaitable<Outcome> read_body(Stream& stream, HttpBody body, std::st
 template <class Stream>
 boost::asio::awaitable<Outcome> http_exchange(Stream& stream, const ProbeRequest& asked) {
     const auto& health = *asked.health;
-    const std::string request = http_request(health, asked.address);
+    const std::string request =
+        http_request(health, destination(asked), health.full_size ? largest_inner(asked) : 0);
     const auto [write_error, written] =
         co_await boost::asio::async_write(stream, boost::asio::buffer(request), kTuple);
     // A server may answer and close before it read all: its answer counts, so a broken pipe is not the end

@@ -3,6 +3,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include <array>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <chrono>
@@ -12,6 +13,7 @@
 #include <string>
 #include <system_error>
 
+#include "control/health/probe_grpc.h"
 #include "control/health/probe_http.h"
 #include "control/health/probe_io.h"
 
@@ -108,12 +110,19 @@ awaitable<Outcome> tls_probe(tcp::socket& socket, const ProbeRequest& asked, Tls
     if (!health.server_name.empty() &&
         SSL_set_tlsext_host_name(stream.native_handle(), health.server_name.c_str()) != 1)
         co_return Outcome{};
+    constexpr std::array<unsigned char, 3> kHttp2{2, 'h', '2'};  // ALPN, RFC 7301
+    if (health.type == config::ProbeType::kGrpcs &&
+        SSL_set_alpn_protos(stream.native_handle(), kHttp2.data(), kHttp2.size()) != 0)
+        co_return Outcome{};
     const auto [ec] = co_await stream.async_handshake(asio::ssl::stream_base::client, kTuple);
     if (ec) co_return Outcome{cause_of(ec), 0, {}};
     Outcome outcome = check_certificate(stream.native_handle(), health);
-    if (outcome.cause == Cause::kOk && health.type == config::ProbeType::kHttps) {
+    if (outcome.cause == Cause::kOk && health.type != config::ProbeType::kTls) {
         const auto end = outcome.certificate_end;
-        outcome = co_await http_exchange(stream, asked);
+        if (health.type == config::ProbeType::kGrpcs)
+            outcome = co_await grpc_call(stream, asked);
+        else
+            outcome = co_await http_exchange(stream, asked);
         outcome.certificate_end = end;
     }
     co_return outcome;

@@ -18,9 +18,10 @@ using boost::system::error_code;
 namespace {
 
 udp::endpoint endpoint_of(const ProbeRequest& asked) {
-    const auto& bytes = asked.address.bytes();
+    const api::IpAddress& to = destination(asked);
+    const auto& bytes = to.bytes();
     const std::uint16_t port = asked.health->port.value();
-    if (asked.address.is_v6()) return {asio::ip::address_v6(bytes), port};
+    if (to.is_v6()) return {asio::ip::address_v6(bytes), port};
     return {asio::ip::address_v4({bytes[0], bytes[1], bytes[2], bytes[3]}), port};
 }
 
@@ -45,10 +46,11 @@ Outcome judge(const ProbeRequest& asked, std::string_view bytes) {
 
 }  // namespace
 
-awaitable<Outcome> udp_probe(udp::socket& socket, const ProbeRequest& asked) {
+awaitable<Outcome> udp_probe(udp::socket& socket, const ProbeRequest& asked, ProbePath& path) {
     const auto endpoint = endpoint_of(asked);
     error_code ec;
     socket.open(endpoint.protocol(), ec);
+    if (!ec) ec = path.prepare(socket.native_handle(), asked);
     if (!ec) socket.connect(endpoint, ec);
     if (ec) {
         co_await asio::post(socket.get_executor(), asio::use_awaitable);  // not inside send()

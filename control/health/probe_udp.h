@@ -8,10 +8,11 @@
 #include <boost/asio/ip/udp.hpp>
 
 #include "control/health/outcome.h"
+#include "control/health/probe_path.h"
 
 namespace detour::health {
 
 [[nodiscard]] boost::asio::awaitable<Outcome> udp_probe(boost::asio::ip::udp::socket& socket,
-                                                        const ProbeRequest& asked);
+                                                        const ProbeRequest& asked, ProbePath& path);
 
 }  // namespace detour::health

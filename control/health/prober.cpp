@@ -1,18 +1,23 @@
 #include "control/health/prober.h"
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/udp.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <unordered_set>
 #include <utility>
 
+#include "control/health/probe_grpc.h"
 #include "control/health/probe_http.h"
+#include "control/health/probe_icmp.h"
 #include "control/health/probe_io.h"
+#include "control/health/probe_path.h"
 #include "control/health/probe_tls.h"
 #include "control/health/probe_udp.h"
 
@@ -28,35 +33,57 @@ using std::chrono::steady_clock;
 
 /// One probe under way.
 struct Attempt {
-    Attempt(asio::io_context& io, ProbeRequest asked)
-        : request(std::move(asked)), socket(io), datagram(io), deadline(io) {}
+    Attempt(asio::io_context& io, ProbeRequest asked, std::shared_ptr<Tunnel> tunnel)
+        : request(std::move(asked)),
+          path(std::move(tunnel)),
+          socket(io),
+          datagram(io),
+          echo(io),
+          deadline(io) {}
+
+    void close() {
+        error_code ignored;
+        socket.close(ignored);  // with linger 0: a reset
+        datagram.close(ignored);
+        echo.close(ignored);
+    }
 
     ProbeRequest request;
+    ProbePath path;  // before the sockets: it ends after they are closed
     tcp::socket socket;
     asio::ip::udp::socket datagram;
+    asio::posix::stream_descriptor echo;
     asio::steady_timer deadline;
     steady_clock::time_point sent;
-    Cause overdue = Cause::kOk;  ///< what the deadline says, once it has passed
+    std::chrono::nanoseconds late{0};  ///< how late the deadline was noticed, when that was not prompt
+    Cause overdue = Cause::kOk;        ///< what the deadline says, once it has passed
 };
 
 tcp::endpoint endpoint_of(const ProbeRequest& request) {
-    const auto& bytes = request.address.bytes();
+    const api::IpAddress& to = destination(request);
+    const auto& bytes = to.bytes();
     const std::uint16_t port = request.health->port.value();
-    if (request.address.is_v6()) return {asio::ip::address_v6(bytes), port};
+    if (to.is_v6()) return {asio::ip::address_v6(bytes), port};
     return {asio::ip::address_v4({bytes[0], bytes[1], bytes[2], bytes[3]}), port};
 }
 
-void arm_deadline(const std::shared_ptr<Attempt>& attempt) {
-    const auto timeout = attempt->request.health->timeout;
-    attempt->deadline.expires_at(attempt->sent + timeout);
-    attempt->deadline.async_wait([attempt, timeout](const error_code& ec) {
+/// Later than this, and the loop was away: answers may have come that nobody has looked at yet.
+constexpr std::chrono::milliseconds kPrompt{10};
+
+void arm_deadline(const std::shared_ptr<Attempt>& attempt, steady_clock::time_point at) {
+    attempt->deadline.expires_at(at);
+    attempt->deadline.async_wait([attempt](const error_code& ec) {
         if (ec) return;
-        const auto late = steady_clock::now() - attempt->deadline.expiry();
-        attempt->overdue = late > timeout / 2 ? Cause::kNotSent : Cause::kTimeout;
+        const std::chrono::nanoseconds timeout = attempt->request.health->timeout;
+        const auto now = steady_clock::now();
+        if (attempt->late.count() == 0 && now - attempt->deadline.expiry() > kPrompt) {
+            // What waits in the sockets comes first, however many steps it takes: as much time as was lost.
+            attempt->late = now - attempt->deadline.expiry();
+            return arm_deadline(attempt, now + std::min(attempt->late, timeout / 2));
+        }
+        attempt->overdue = attempt->late > timeout / 2 ? Cause::kNotSent : Cause::kTimeout;
         // Closed and not cancelled: a step that is done but not yet looked at would start the next one.
-        error_code ignored;
-        attempt->socket.close(ignored);
-        attempt->datagram.close(ignored);
+        attempt->close();
     });
 }
 
@@ -67,6 +94,7 @@ awaitable<error_code> connect(Attempt& attempt) {
     attempt.socket.open(endpoint.protocol(), ec);
     if (!ec) attempt.socket.set_option(asio::socket_base::linger(true, 0), ec);
     if (!ec) attempt.socket.set_option(tcp::no_delay(true), ec);
+    if (!ec) ec = attempt.path.prepare(attempt.socket.native_handle(), attempt.request);
     if (ec) {
         co_await asio::post(attempt.socket.get_executor(), asio::use_awaitable);  // not inside send()
         co_return ec;
@@ -85,6 +113,9 @@ awaitable<Outcome> over_tcp(Attempt& attempt, Tools& tools) {
     switch (attempt.request.health->type) {
         case config::ProbeType::kHttp:
             co_return co_await http_exchange(attempt.socket, attempt.request);
+        case config::ProbeType::kGrpc:
+            co_return co_await grpc_call(attempt.socket, attempt.request);
+        case config::ProbeType::kGrpcs:
         case config::ProbeType::kHttps:
         case config::ProbeType::kTls:
             co_return co_await tls_probe(attempt.socket, attempt.request, tools.tls);
@@ -97,7 +128,9 @@ awaitable<Outcome> by_type(Attempt& attempt, Tools& tools) {
     switch (attempt.request.health->type) {
         case config::ProbeType::kUdp:
         case config::ProbeType::kDns:
-            co_return co_await udp_probe(attempt.datagram, attempt.request);
+            co_return co_await udp_probe(attempt.datagram, attempt.request, attempt.path);
+        case config::ProbeType::kIcmp:
+            co_return co_await icmp_probe(attempt.echo, attempt.request, attempt.path);
         default:
             co_return co_await over_tcp(attempt, tools);
     }
@@ -124,7 +157,7 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
             });
             return;
         }
-        auto attempt = std::make_shared<Attempt>(io_, request);
+        auto attempt = std::make_shared<Attempt>(io_, request, tunnel_);
         attempts_.insert(attempt);
         asio::co_spawn(
             io_, [self = shared_from_this(), attempt = std::move(attempt)] { return self->run(attempt); },
@@ -138,6 +171,7 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
         attempts_.clear();
     }
 
+    void use(std::shared_ptr<Tunnel> tunnel) { tunnel_ = std::move(tunnel); }
     [[nodiscard]] std::size_t in_flight() const { return attempts_.size(); }
     [[nodiscard]] std::uint64_t shed() const { return shed_; }
 
@@ -145,7 +179,7 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
     awaitable<void> run(std::shared_ptr<Attempt> attempt) {
         // Counted from here and not from send(): a long queue of the loop is no fault of the backend.
         attempt->sent = steady_clock::now();
-        arm_deadline(attempt);
+        arm_deadline(attempt, attempt->sent + attempt->request.health->timeout);
         Outcome outcome = co_await carry_out(*attempt, tools_);
         if (outcome.cause != Cause::kOk && attempt->overdue != Cause::kOk)
             outcome = {attempt->overdue, 0, {}};
@@ -155,9 +189,7 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
     }
 
     static void finish(Attempt& attempt) {
-        error_code ignored;
-        attempt.socket.close(ignored);  // with linger 0: a reset
-        attempt.datagram.close(ignored);
+        attempt.close();
         attempt.deadline.cancel();
     }
 
@@ -171,6 +203,7 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
     ProberOptions options_;
     Done done_;
     Tools tools_;
+    std::shared_ptr<Tunnel> tunnel_;
     std::unordered_set<std::shared_ptr<Attempt>> attempts_;
     std::uint64_t shed_ = 0;
     bool stopped_ = false;
@@ -185,6 +218,9 @@ Prober::~Prober() {
 
 void Prober::send(const ProbeRequest& request) {
     impl_->send(request);
+}
+void Prober::use(std::shared_ptr<Tunnel> tunnel) {
+    impl_->use(std::move(tunnel));
 }
 void Prober::stop() {
     impl_->stop();

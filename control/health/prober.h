@@ -4,7 +4,8 @@
 // Every probe ends in exactly one outcome, at the latest at its timeout. Connections are closed by reset, so
 // that no TIME_WAIT piles up on either side. Overload sheds probes, never verdicts: what is beyond
 // `max_in_flight`, or could not be sent for want of descriptors, ports or memory, is kNotSent; so is a probe
-// whose deadline the loop noticed late by more than half its timeout, since its answer may have been waiting.
+// whose deadline the loop noticed late by more than half its timeout. Whenever the loop was late, what came
+// meanwhile is looked at before a probe counts as missed.
 //
 // Thread: the io_context's. `done` is never called from inside send(), and not after stop() or destruction.
 #pragma once
@@ -26,6 +27,8 @@ struct ProberOptions {
     std::size_t max_in_flight = 4096;
 };
 
+class Tunnel;
+
 class Prober {
   public:
     using Done = std::function<void(std::uint64_t serial, const Outcome&)>;
@@ -36,6 +39,8 @@ class Prober {
     Prober& operator=(const Prober&) = delete;
 
     void send(const ProbeRequest& request);
+    /// For probes through the tunnel, from now on; null: they are not sent.
+    void use(std::shared_ptr<Tunnel> tunnel);
     /// Drops the probes in flight without a report.
     void stop();
 

@@ -5,6 +5,8 @@
 #include <map>
 #include <new>
 
+#include "dataplane/core/encap_header.h"
+
 namespace detour::core {
 namespace {
 
@@ -92,8 +94,10 @@ void write_ipv6(EncapHeader& header, api::Encap encap, const api::IpAddress& sou
     out.address(backend);
 }
 
-[[nodiscard]] EncapHeader make_header(api::Encap encap, const api::IpAddress& source,
-                                      const api::PlanBackend& backend, const api::PlanNextHop& hop) {
+}  // namespace
+
+EncapHeader make_encap_header(api::Encap encap, const api::IpAddress& source, const api::PlanBackend& backend,
+                              const api::PlanNextHop& hop) {
     EncapHeader header;
     HeaderWriter out(header);
     out.mac(hop.destination);
@@ -115,6 +119,12 @@ void write_ipv6(EncapHeader& header, api::Encap encap, const api::IpAddress& sou
     header.port = static_cast<std::uint8_t>(hop.port.value());
     return header;
 }
+
+std::uint16_t max_inner_of(const EncapHeader& header, std::uint32_t mtu) {
+    return static_cast<std::uint16_t>(mtu - (header.length - kEthernetBytes));
+}
+
+namespace {
 
 class TablesBuilder {
   public:
@@ -218,14 +228,14 @@ class TablesBuilder {
         const bool v6 = backend.address.is_v6();
         const auto& source = v6 ? plan_.source_v6 : plan_.source_v4;
         EncapHeader& header = tables_->headers[backend.id.value()];
-        header = make_header(
+        header = make_encap_header(
             pool.encap, source.value_or(v6 ? api::IpAddress::v6({}) : api::IpAddress::v4({})), backend, hop);
         BackendEntry& entry = tables_->backends[backend.id.value()];
         entry.site = site.value();
         entry.flags = static_cast<std::uint8_t>(kBackendPresent | (hop.resolved ? kBackendResolved : 0) |
                                                 (source ? kBackendHasSource : 0));
         entry.pool = pool_index;
-        entry.max_inner = static_cast<std::uint16_t>(hop.mtu - (header.length - kEthernetBytes));
+        entry.max_inner = max_inner_of(header, hop.mtu);
         entry.encap = pool.encap;
         entry.outer = v6 ? OuterFamily::kV6 : OuterFamily::kV4;
     }

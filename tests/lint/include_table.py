@@ -11,7 +11,7 @@ STAGES = ("dataplane/stages/", *CORE)
 
 BASE = ("tl/*", "fmt/*")
 POSIX = ("sys/*", "netinet/*", "arpa/*", "net/*", "unistd.h", "fcntl.h", "poll.h", "pthread.h", "sched.h", "signal.h",
-         "netdb.h", "pwd.h", "ifaddrs.h", "getopt.h", "endian.h", "dirent.h", "syslog.h")
+         "netdb.h", "pwd.h", "spawn.h", "ifaddrs.h", "getopt.h", "endian.h", "dirent.h", "syslog.h")
 LINUX = ("linux/*", "libmnl/*")
 BPF = ("bpf/*", "linux/*")
 DPDK = ("rte_*", "bus_*", "ethdev_*")
@@ -54,6 +54,10 @@ RULES = {
                                   (*BASE, *POSIX, *ASIO), "probes are sockets"),
     "control/health/probe_": Rule(("control/health/", "config/model.h", "dataplane/api/", "dataplane/core/"),
                                   (*BASE, *POSIX, *ASIO), "probes are sockets"),
+    "control/health/tunnel": Rule(("control/health/", "config/model.h", "dataplane/api/", "dataplane/core/"),
+                                  (*BASE, *POSIX, *LINUX, "boost/*"), "the tunnel's device, rules and sockets"),
+    "control/health/grpc_call": Rule(("control/health/", "config/model.h", "dataplane/api/"), (*BASE, "nghttp2/*"),
+                                     "HTTP/2 without sockets"),
     "control/health/bfd/runner": Rule(("control/health/", "dataplane/api/"), (*BASE, *POSIX),
                                       "BFD's thread and its sockets"),
     "control/failover/": Rule(("control/failover/", "control/health/", "config/model.h", "dataplane/api/"), BASE,

@@ -78,6 +78,7 @@ source = ["192.0.2.1"]
 [[site]]
 name = "a"
 [site.capacity]
+[site.activation]
 [[pool]]
 name = "t"
 vip = ["203.0.113.1:443/tcp"]
@@ -121,6 +122,7 @@ TEST_CASE("the documented default is what a missing key means") {
                                                        {"status", "http"},
                                                        {"verify", "tls"},
                                                        {"warn_days", "tls"},
+                                                       {"full_size", "http"},
                                                        {"query_type", "dns\"\nquery = \"talk.example"},
                                                        {"rcode", "dns\"\nquery = \"talk.example"}};
         if (const auto type = types.find(row.key); type != types.end())

@@ -1,0 +1,290 @@
+"""Probes against real peers: through the tunnel in the lab, and gRPC against the grpc library's own server."""
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from concurrent import futures
+
+import pytest
+
+from conftest import lab_name
+from netlab.lab import Lab
+from netlab.processes import wait_for
+from netlab.topology import VIP4, VIP6
+
+HERE = {"pangyo-1": "10.1.0.11", "pangyo-2": "10.1.0.12"}
+
+
+@pytest.fixture(scope="module")
+def lab():
+    """Its PoP host has the VIPs on lo, as one that announces them has; AF_XDP steers what is sent to them."""
+    with Lab(lab_name("pr"), rtt_ms=5, sites=["pangyo", "anyang", "chuncheon"], failover={"ramp": "1s"},
+             health={"via": "tunnel"}) as running:
+        yield running
+
+
+def backend(lab, address, pool="web"):
+    return next(b for b in lab.lbctl_json("backends") if b["address"] == address and b["pool"] == pool)
+
+
+def events(lab):
+    return [json.loads(line) for line in lab.lbctl("events", "--output", "json").stdout.splitlines()]
+
+
+def last_event(lab):
+    return max((e["sequence"] for e in events(lab)), default=0)
+
+
+def state_is(lab, address, state, seconds=15, pool="web"):
+    wait_for(f"{address} {state}", lambda: backend(lab, address, pool)["state"] == state, seconds)
+
+
+def answers_directly(lab, address):
+    return lab.request(address, path="/healthz", node="pop").status == 200
+
+
+def rules(lab, family="-4"):
+    return lab.exec("pop", ["ip", family, "rule"]).stdout
+
+
+def stats(lab, node):
+    text = lab.exec(node, [lab.program("detour-decap"), "stats", "--output", "json"]).stdout
+    return json.loads(text)["interfaces"][0]["counters"]
+
+
+def reload(lab, change):
+    """Changes the configuration; its text before."""
+    text = lab.config_text()
+    lab.write_config(change(text))
+    lab.lbctl("reload")
+    return text
+
+
+def test_a_backend_whose_decapsulation_stopped_goes_down_though_it_answers(lab):
+    lab.signal("decap@pangyo-1", signal.SIGTERM)
+    state_is(lab, HERE["pangyo-1"], "down")
+    assert answers_directly(lab, HERE["pangyo-1"])
+    assert "through the tunnel" in next(
+        e for e in reversed(events(lab)) if e["kind"] == "backend_down" and e["backend"] == HERE["pangyo-1"])["text"]
+    assert backend(lab, HERE["pangyo-2"])["state"] == "up"
+    lab.restart("decap@pangyo-1")
+    state_is(lab, HERE["pangyo-1"], "up")
+
+
+@pytest.mark.parametrize("vip,other", [(f"{VIP4}/32", VIP6), (f"{VIP6}/128", VIP4)])
+def test_a_backend_that_no_longer_holds_one_of_the_vips_goes_down(lab, vip, other):
+    mark = last_event(lab)
+    lab.exec("pangyo-1", ["ip", "addr", "del", vip, "dev", "lo"])
+    state_is(lab, HERE["pangyo-1"], "down")
+    assert answers_directly(lab, HERE["pangyo-1"])
+    down = [e for e in events(lab) if e["sequence"] > mark and e["kind"] == "backend_down"]
+    assert {e["backend"] for e in down} == {HERE["pangyo-1"]}, "only the probes of one backend are concerned"
+    assert all(vip.split("/")[0] in e["text"] and other not in e["text"] for e in down)
+    lab.exec("pangyo-1", ["ip", "addr", "add", vip, "dev", "lo", *(["nodad"] if ":" in vip else [])])
+    state_is(lab, HERE["pangyo-1"], "up")
+
+
+@pytest.mark.parametrize("encap,counter", [("ipip", "decapsulated_ipip"), ("gre", "decapsulated_gre")])
+def test_probes_are_encapsulated_as_the_pool_says(lab, encap, counter):
+    before = stats(lab, "pangyo-1")[counter]
+    text = reload(lab, lambda t: t.replace('encap = "gue"', f'encap = "{encap}"'))
+    wait_for("some probes of that kind", lambda: stats(lab, "pangyo-1")[counter] > before + 100, 15)
+    assert all(b["state"] == "up" for b in lab.lbctl_json("backends"))
+    reload(lab, lambda _: text)
+
+
+@pytest.mark.parametrize("kind", ['type = "tcp"\nport = 80', 'type = "icmp"',
+                                  'type = "udp"\nport = 7\npayload = "are you there"'])
+def test_every_kind_of_probe_takes_the_tunnel(lab, kind):
+    """Backends of a gateway site are no part of it where the gateway itself would have to answer: echoes."""
+    def change(text):
+        table = re.compile(r'health = \{ type = "http", port = 80, path = "/healthz", ([^\n]*) \}')
+        assert table.search(text)
+        return table.sub(lambda m: "health = { " + kind.replace("\n", ", ") + ", " + m[1] + " }", text)
+
+    mine = [HERE["pangyo-1"], HERE["pangyo-2"], "10.2.0.11", "10.2.0.12"]
+    text = reload(lab, change)
+    mark = last_event(lab)
+    lab.signal("decap@pangyo-1", signal.SIGTERM)
+    state_is(lab, HERE["pangyo-1"], "down")
+    lab.restart("decap@pangyo-1")
+    state_is(lab, HERE["pangyo-1"], "up")
+    down = {e["backend"] for e in events(lab) if e["sequence"] > mark and e["kind"] == "backend_down"}
+    assert down & set(mine) == {HERE["pangyo-1"]}
+    assert all(backend(lab, address)["state"] == "up" for address in mine)
+    reload(lab, lambda _: text)
+    wait_for("all up", lambda: all(b["state"] == "up" for b in lab.lbctl_json("backends")), 15)
+
+
+def test_a_probe_of_full_size_finds_a_path_that_loses_large_packets(lab):
+    """1400 bytes pass, more are lost without a word: small probes see nothing of it."""
+    drop = ["add table inet small", "add chain inet small f { type filter hook forward priority 0; policy accept; }",
+            f"add rule inet small f ip daddr {HERE['pangyo-1']} ip length > 1400 drop"]
+    lab.exec("pangyo", ["nft", "-f", "-"], input="\n".join(drop) + "\n")
+    mark = last_event(lab)
+    text = reload(lab, lambda t: t.replace('via = "tunnel"', 'via = "tunnel", full_size = true'))
+    state_is(lab, HERE["pangyo-1"], "down")
+    assert answers_directly(lab, HERE["pangyo-1"])
+    down = {e["backend"] for e in events(lab) if e["sequence"] > mark and e["kind"] == "backend_down"}
+    assert down == {HERE["pangyo-1"]}
+    lab.exec("pangyo", ["nft", "delete", "table", "inet", "small"])
+    state_is(lab, HERE["pangyo-1"], "up")
+    reload(lab, lambda _: text)
+
+
+def test_a_stop_of_two_seconds_changes_no_verdict(lab):
+    wait_for("all up", lambda: all(b["state"] == "up" for b in lab.lbctl_json("backends")), 15)
+    mark = last_event(lab)
+    for _ in range(3):
+        lab.signal("control", signal.SIGSTOP)
+        time.sleep(2)  # the length of the stop is what is tested
+        lab.signal("control", signal.SIGCONT)
+        probed = time.monotonic() + 1.5
+        wait_for("several rounds of probes", lambda: time.monotonic() > probed, 10)
+    changed = [e for e in events(lab) if e["sequence"] > mark and
+               e["kind"] in ("backend_down", "backend_up", "suspect", "verdict", "switch", "strand")]
+    assert not changed, changed[:3]
+
+
+SLOW_DISK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <unistd.h>
+int fsync(int fd) { sleep(3); return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd); }
+int fdatasync(int fd) { sleep(3); return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd); }
+"""
+
+
+def test_a_disk_that_takes_three_seconds_and_plans_under_way_change_no_verdict(lab):
+    """Each reload with another weight is a plan, and a state to write; a drain waits for the disk, the probes don't."""
+    library = lab.dir / "slow.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library), "-ldl"], input=SLOW_DISK, text=True,
+                   check=True)
+    quick = lab._processes["control"]["command"]
+    lab._processes["control"]["command"] = ["env", f"LD_PRELOAD={library}", *quick]
+    lab.restart("control")
+    wait_for("all up", lambda: all(b["state"] == "up" for b in lab.lbctl_json("backends")), 30)
+    mark, original = last_event(lab), lab.config_text()
+    began = time.monotonic()
+    assert lab.lbctl("drain", "anyang", "--for", "1m").returncode == 0
+    assert time.monotonic() - began > 2.5, "the disk is slow and the drain was acknowledged before it was written"
+    for weight in range(50, 60):
+        reload(lab, lambda _, weight=weight: original.replace("weight = 100", f"weight = {weight}"))
+    lab.lbctl("undrain", "anyang")
+    reload(lab, lambda _: original)
+    wait_for("the last plan", lambda: len([e for e in events(lab) if e["sequence"] > mark and
+                                           e["kind"] == "plan_applied"]) >= 3, 20)
+    seen = [e for e in events(lab) if e["sequence"] > mark]
+    assert not [e for e in seen if e["kind"] in ("backend_down", "backend_up", "suspect", "probe_missed", "alarm")]
+    assert not [e for e in seen if e["kind"] == "verdict" and e.get("site") != "anyang"]
+    lab._processes["control"]["command"] = quick
+    lab.restart("control")
+    wait_for("all up", lambda: all(b["state"] == "up" for b in lab.lbctl_json("backends")), 30)
+
+
+def test_rules_are_taken_over_after_a_crash_and_removed_at_the_end(lab):
+    for family in ("-4", "-6"):
+        assert rules(lab, family).count("fwmark 0xd431") == 1
+        assert re.search(r"^2:\s+from all lookup local", rules(lab, family), re.M)
+    lab.signal("control", signal.SIGKILL)
+    assert "fwmark 0xd431" in rules(lab)
+    lab.restart("control")
+    state_is(lab, HERE["pangyo-1"], "up")
+    for family in ("-4", "-6"):
+        assert rules(lab, family).count("fwmark 0xd431") == 1
+        assert rules(lab, family).count("lookup local") == 1
+    lab.signal("control", signal.SIGTERM)
+    wait_for("control gone", lambda: not lab.alive("control"), 10)
+    for family in ("-4", "-6"):
+        assert "fwmark" not in rules(lab, family)
+        assert rules(lab, family).startswith("0:") and rules(lab, family).count("lookup local") == 1
+    assert "detour-probe" not in lab.exec("pop", ["ip", "link"]).stdout
+    lab.restart("control")
+    state_is(lab, HERE["pangyo-1"], "up")
+
+
+def test_without_the_right_to_make_the_device_the_start_is_refused_and_says_why(lab):
+    folder = lab.dir / "unprivileged"
+    folder.mkdir()
+    path = folder / "detour.toml"
+    path.write_text(lab.config_text().replace(str(lab.dir / "control"), str(folder / "control")))
+    done = lab.exec("client", ["setpriv", "--bounding-set=-net_admin", lab.program("detour-control"), "--config",
+                            str(path)], check=False)
+    assert done.returncode == 1
+    assert "detour-probe" in done.stderr and "CAP_NET_ADMIN" in done.stderr
+
+
+# ---- gRPC, without a lab ----
+
+def probe(kind, port, *words, timeout_ms=5000):
+    done = subprocess.run([os.environ["PROBE_ONCE"], kind, "127.0.0.1", str(port), str(timeout_ms), *words],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def health_server(credentials=None):
+    """grpc.health.v1 by the grpc library, its two messages written by hand. Returns server, port, statuses by name."""
+    import grpc
+
+    statuses = {b"": 1}
+
+    def check(request, context):
+        name = request[2:] if request else b""
+        if name not in statuses:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        return bytes([8, statuses[name]]) if statuses[name] else b""
+
+    handler = grpc.method_handlers_generic_handler(
+        "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(check)})
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
+    server.add_generic_rpc_handlers((handler,))
+    port = (server.add_secure_port("127.0.0.1:0", credentials) if credentials
+            else server.add_insecure_port("127.0.0.1:0"))
+    server.start()
+    return server, port, statuses
+
+
+def test_grpc_health_of_a_real_server():
+    server, port, statuses = health_server()
+    try:
+        assert probe("grpc", port) == "ok 1"
+        assert probe("grpc", port, "service=login") == "grpc_status 5"
+        for status, answer in ((1, "ok 1"), (2, "not_serving 2"), (0, "not_serving 0"), (3, "not_serving 3")):
+            statuses[b"login"] = status
+            assert probe("grpc", port, "service=login") == answer
+        assert probe("grpcs", port).split()[0] in ("tls_failed", "reset")
+    finally:
+        server.stop(0).wait()
+    assert probe("grpc", port) == "refused 0"
+
+
+def test_grpc_health_over_tls(tmp_path):
+    import grpc
+
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=talk.example",
+                    "-addext", "subjectAltName=DNS:talk.example"], check=True, capture_output=True)
+    server, port, _ = health_server(grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())]))
+    try:
+        assert probe("grpcs", port) == "ok 1"
+        assert probe("grpcs", port, "server_name=talk.example", f"ca_file={certificate}") == "ok 1"
+        assert probe("grpcs", port, "server_name=other.example", f"ca_file={certificate}") == "certificate_name 0"
+        assert probe("grpc", port).split()[0] in ("reset", "bad_response")
+    finally:
+        server.stop(0).wait()
+
+
+def test_a_server_without_the_health_service_is_not_implemented():
+    import grpc
+
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        assert probe("grpc", port) == "grpc_status 12"
+    finally:
+        server.stop(0).wait()
