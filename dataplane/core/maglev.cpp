@@ -8,13 +8,13 @@
 namespace detour::core {
 namespace {
 
-constexpr std::uint32_t kEntriesPerBackend = 125;
+constexpr std::uint32_t kEntriesPerBackend = 320;
 
-/// The first prime from 125 x n on, for n of a grid that grows by a quarter or a third at each step.
+/// The first prime from 320 x n on, for n of a grid that grows by a quarter or a third at each step.
 constexpr std::array<std::uint32_t, 34> kPrimes{
-    127,   251,   379,   503,    631,    751,    1009,   1259,   1511,   2003,  2503,  3001,
-    4001,  5003,  6007,  8009,   10007,  12007,  16001,  20011,  24001,  32003, 40009, 48017,
-    64007, 80021, 96001, 128021, 160001, 192007, 256019, 320009, 384001, 512009};
+    331,    641,    967,    1283,   1601,   1931,   2579,   3203,   3847,   5147,   6421,   7681,
+    10243,  12809,  15361,  20483,  25601,  30727,  40961,  51203,  61441,  81929,  102407, 122887,
+    163841, 204803, 245771, 327689, 409609, 491527, 655373, 819229, 983063, 1310723};
 
 constexpr std::uint16_t kFree = 65535;
 

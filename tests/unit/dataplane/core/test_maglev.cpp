@@ -2,9 +2,9 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <map>
 #include <random>
 #include <vector>
@@ -57,12 +57,12 @@ bool prime(std::uint32_t n) {
 
 }  // namespace
 
-TEST_CASE("sizes are primes, at least 100 x max_backends and at most twice what they must be") {
+TEST_CASE("sizes are primes, at least 320 x max_backends and at most a third more") {
     std::uint32_t last = 0;
     for (std::uint32_t n = 1; n <= api::kMaxBackendsPerSite; ++n) {
         const std::uint32_t size = MaglevTable::size_for(n);
-        CHECK(size >= 100 * n);
-        CHECK(size <= 200 * n);
+        CHECK(size >= 320 * n);
+        CHECK(size <= 432 * n);
         CHECK(size >= last);
         if (size != last) CHECK(prime(size));
         last = size;
@@ -156,7 +156,7 @@ TEST_CASE("the table depends on keys, weights and seed, not on order, and names 
     }
 }
 
-TEST_CASE("one backend added to or taken from a hundred moves on average at most 1.5 % beyond its share") {
+TEST_CASE("one backend added to or taken from a hundred moves at most 1.5 % beyond its share") {
     std::mt19937_64 random(support::random_seed());
     double sum = 0;
     double worst = 0;
@@ -167,14 +167,14 @@ TEST_CASE("one backend added to or taken from a hundred moves on average at most
         fewer.pop_back();
         const std::uint64_t seed = random();
         const double percent =
-            moved(*MaglevTable::build(many, 128, seed), *MaglevTable::build(fewer, 128, seed), 99);
+            moved(*MaglevTable::build(many, 100, seed), *MaglevTable::build(fewer, 100, seed), 99);
         sum += percent;
         worst = std::max(worst, percent);
     }
     std::printf("Maglev, one of 100: %.2f %% of other flows move on average, %.2f %% at worst\n",
                 sum / kRounds, worst);
-    CHECK(sum / kRounds <= 1.5);
-    CHECK(worst <= 3);
+    CHECK(sum / kRounds <= 1.0);
+    CHECK(worst <= 1.5);
 }
 
 TEST_CASE("made_for knows the same members and size") {
@@ -199,16 +199,16 @@ TEST_CASE("the table is the same on every host and in every version: a known val
     const auto table = MaglevTable::build(in, 16, 2022'10'15);
     std::uint64_t sum = 0;
     for (std::uint32_t i = 0; i < table->size(); ++i) sum = core::mix64(sum ^ table->at(i));
-    CHECK(sum == 0x4307098ac153116dULL);
+    CHECK(sum == 0x5b82a797d737d543ULL);
 }
 
 TEST_CASE("a thousand tables of ten backends are built quickly") {
     std::mt19937_64 random(support::random_seed());
     const auto in = members(random, 10);
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();  // of this process: other programs' time does not count
     std::size_t entries = 0;
     for (std::uint64_t i = 0; i < 1000; ++i) entries += MaglevTable::build(in, 64, i)->size();
-    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
-    std::printf("1000 Maglev tables of %zu entries: %.0f ms\n", entries / 1000, took.count());
-    CHECK(took.count() < 5000);
+    const double took = 1000.0 * static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    std::printf("1000 Maglev tables of %zu entries: %.0f ms\n", entries / 1000, took);
+    CHECK(took < 5000);
 }
