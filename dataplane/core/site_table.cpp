@@ -6,7 +6,9 @@
 // group's flows look at this rank, so each group gets its own exact shares. What rounding owes a site in one
 // group, it gets in the next. Then slots move from sites above their share to sites below, the slot that
 // minds least first, and no slot more than needed: what is left is close to plain rendezvous, and so a new or
-// removed site disturbs few others. Integers only: every host must come to the same table.
+// removed site disturbs few others. Scores are kept as logarithms: what a slot minds is the ratio of two
+// scores, whatever the weights; by their difference a removed site moved a tenth more at worst. Integers
+// only: every host must come to the same table.
 
 #include "dataplane/core/site_table.h"
 
@@ -127,8 +129,8 @@ class Builder {
             const std::uint64_t inverse = std::numeric_limits<std::uint64_t>::max() / sites_[i].weight;
             for (std::size_t slot = 0; slot < kSlots; ++slot) {
                 const std::uint64_t log = minus_log2(mix64(base + slot * 0x9e3779b97f4a7c15ULL));
-                scores_[slot * sites_.size() + i] =
-                    static_cast<std::uint64_t>(static_cast<Wide>(log << 17U) * inverse >> 64U);
+                const auto plain = static_cast<std::uint64_t>(static_cast<Wide>(log << 17U) * inverse >> 64U);
+                scores_[slot * sites_.size() + i] = (64ULL << kLogBits) - minus_log2(plain);
             }
         }
     }
