@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchrun import machine
+from benchrun import machine, probes
 from benchrun.table import Rows, compare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,20 +30,28 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     fast.add_argument("--no-huge", action="store_true", help="ordinary pages")
     fast.add_argument("--list", action="store_true", help="list the scenarios, measure none")
     fast.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR", help="build folder (default: build)")
+    probe = verbs.add_parser("probes", help="CPU time of probing many backends, nginx as the peer; needs root",
+                             description="Exit status: 0 measured, 1 failed or over the target, 2 wrong usage.")
+    probe.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    probe.add_argument("--seconds", type=int, default=15, metavar="S", help="of each row (default 15)")
+    probe.add_argument("--tcp", type=int, default=10_000, metavar="N", help="backends, each probed once a second")
+    probe.add_argument("--http", type=int, default=2_000, metavar="N", help="likewise; 0 leaves the row out")
+    probe.add_argument("--https", type=int, default=500, metavar="N", help="likewise")
+    probe.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR", help="build folder (default: build)")
     return parser.parse_args(arguments)
 
 
-def build(folder: Path) -> Path:
-    """The program of this tree, brought up to date. BENCH_FASTPATH names one that a test has built already."""
-    if named := os.environ.get("BENCH_FASTPATH"):
+def build(folder: Path, program: str = PROGRAM) -> Path:
+    """The program of this tree, brought up to date. BENCH_FASTPATH and the like name one that a test has built already."""
+    if named := os.environ.get(Path(program).name.upper()):
         return Path(named)
     commands = [] if (folder / "build.ninja").exists() else [["meson", "setup", str(folder), str(ROOT)]]
-    commands.append(["ninja", "-C", str(folder), PROGRAM])
+    commands.append(["ninja", "-C", str(folder), program])
     for command in commands:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode != 0:
             sys.exit(f"{done.stdout[-4000:]}{done.stderr[-2000:]}\ntools/bench: building failed")
-    return folder / PROGRAM
+    return folder / program
 
 
 def command_of(program: Path, arguments: argparse.Namespace) -> list[str]:
@@ -115,6 +123,10 @@ def fastpath(arguments: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     try:
-        return fastpath(parse_arguments(arguments))
+        parsed = parse_arguments(arguments)
+        if parsed.verb == "fastpath":
+            return fastpath(parsed)
+        rows = [(kind, count) for kind in ("tcp", "http", "https") if (count := getattr(parsed, kind)) > 0]
+        return probes.run(ROOT, build(parsed.build, probes.PROGRAM), rows, parsed.seconds, parsed.json)
     except KeyboardInterrupt:
         return 130
