@@ -9,6 +9,7 @@
 #include "tests/support/fast_path.h"
 #include "tests/support/model.h"
 #include "tests/support/random_seed.h"
+#include "tests/support/random_switches.h"
 
 using namespace detour;
 using namespace detour::support;
@@ -44,43 +45,6 @@ Client random_client(std::mt19937_64& random, std::size_t i) {
         v6 ? fmt::format("2001:db8:{:x}::{:x}", r >> 48U, (r >> 32U) % 0xffffU + i / 65535)
            : fmt::format("198.{}.{}.{}", 18 + i / 65535, r >> 16U & 0xffU, r >> 24U & 0xffU);
     return {address, port, v6, (r & 6U) == 0};
-}
-
-core::SwitchValue random_switch(std::mt19937_64& random) {
-    const auto admit = [&] {
-        switch (random() % 3) {
-            case 0:
-                return api::kAdmitNone;
-            case 1:
-                return api::kAdmitAll;
-            default:
-                return api::Admit{static_cast<std::uint16_t>(random())};
-        }
-    };
-    return {admit(), admit(), true};
-}
-
-/// Sets the same in the fast path and in the model's switches.
-model::Switches throw_switches(std::mt19937_64& random, const api::ForwardingPlan& plan,
-                               core::HostState& host) {
-    model::Switches switches;
-    for (const api::PlanSite& site : plan.sites) {
-        switches.sites[site.id] = random_switch(random);
-        host.set_site(site.id, switches.sites[site.id]);
-    }
-    for (const api::PlanPool& pool : plan.pools) {
-        for (const api::PlanPoolSite& site : pool.sites) {
-            const core::SwitchValue value = random() % 4 == 0 ? random_switch(random) : core::SwitchValue{};
-            switches.pools[{pool.id, site.site}] = value;
-            host.set_pool_site(pool.id, site.site, value);
-            for (const api::PlanBackend& backend : site.backends) {
-                const core::BackendValue up{.up = random() % 3 != 0, .keep = true};
-                switches.backends[backend.id] = up;
-                host.set_backend(backend.id, up);
-            }
-        }
-    }
-    return switches;
 }
 
 void compare(const Out& out, const model::Choice& want) {
