@@ -53,10 +53,15 @@ void add_singletons(const Config& config, Map& out) {
     out["control.probe_mark"] = std::to_string(config.control.probe_mark);
     out["failover.panic_threshold"] = fmt::format("{}", config.failover.panic_threshold);
     out["failover.dark_threshold"] = fmt::format("{}", config.failover.dark_threshold);
+    out["failover.overprovisioning"] = fmt::format("{}", config.failover.overprovisioning);
     out["failover.max_dark_sites"] = std::to_string(config.failover.max_dark_sites);
+    out["failover.shed"] = config.failover.shed == Shed::kDrop ? "drop" : "reset";
     out["failover.ramp"] = duration_text(config.failover.ramp);
     out["failover.strand_after"] = duration_text(config.failover.strand_after);
     out["failover.auto_return_within"] = duration_text(config.failover.auto_return_within);
+    out["failover.flap_hold"] = duration_text(config.failover.flap_hold);
+    out["failover.flap_hold_most"] = duration_text(config.failover.flap_hold_most);
+    out["failover.flap_forget"] = duration_text(config.failover.flap_forget);
 }
 
 void add_site(const Site& site, Map& out) {
@@ -123,11 +128,14 @@ void add_pool(const Pool& pool, Map& out) {
     out[path + "min_sites"] = std::to_string(pool.min_sites);
     out[path + "max_backends"] = std::to_string(pool.max_backends);
     out[path + "depends_on"] = list(pool.depends_on);
+    out[path + "follow"] = pool.follow ? "true" : "false";
+    out[path + "data"] = to_string(pool.data);
     for (const PoolSite& site : pool.site_weights) {
         if (site.weight != PoolSite{}.weight)
             out[path + "site_weight." + site.site] = std::to_string(site.weight);
     }
     add_health(path + "health.", pool.health, out);
+    if (pool.data == Data::kSingleWriter) add_health(path + "ready.", pool.ready, out);
     for (const Backend& backend : pool.backends) {
         const std::string inner = path + "backend." + backend.address.to_string() + ".";
         out[inner + "site"] = backend.site;

@@ -125,6 +125,15 @@ class Section {
         }
     }
 
+    void boolean(std::string_view key, bool& out) {
+        const toml::node* node = ask(key);
+        if (node == nullptr) return;
+        if (const auto* value = node->as_boolean())
+            out = value->get();
+        else
+            wrong(*node, key, "true or false");
+    }
+
     void duration(std::string_view key, milliseconds& out, milliseconds least, milliseconds most) {
         const toml::node* node = ask(key);
         if (node == nullptr) return;
@@ -396,10 +405,16 @@ void read_failover(Section& section, Failover& failover) {
     using namespace std::chrono_literals;
     section.real("panic_threshold", failover.panic_threshold, 0, 1, "a number from 0 to 1");
     section.real("dark_threshold", failover.dark_threshold, 0, 1, "a number from 0 to 1");
+    section.real("overprovisioning", failover.overprovisioning, 1, 10, "a number from 1 to 10");
     section.integer("max_dark_sites", failover.max_dark_sites, 0, api::kMaxSites);
+    (void)section.choice<Shed>("shed", failover.shed, kSheds);
     section.duration("ramp", failover.ramp, 0ms, 24h);
     section.duration("strand_after", failover.strand_after, 0ms, 10min);
     section.duration("auto_return_within", failover.auto_return_within, 0ms, 24h);
+    section.duration("flap_hold", failover.flap_hold, 0ms, 1h);
+    failover.flap_hold_most = std::max(failover.flap_hold_most, failover.flap_hold);
+    section.duration("flap_hold_most", failover.flap_hold_most, failover.flap_hold, 24h);
+    section.duration("flap_forget", failover.flap_forget, 1s, 24h);
     section.finish();
 }
 
@@ -555,9 +570,9 @@ void read_udp(Section& section, Health& health) {
     (void)section.choice<DnsRcode>("rcode", health.rcode, kRcodes);
 }
 
-void read_health(Section section, Pool& pool) {
+/// [pool.health], and [pool.ready], which has the same keys.
+void read_health(Section section, const Pool& pool, Health& health) {
     using namespace std::chrono_literals;
-    Health& health = pool.health;
     const bool type_known = section.choice<ProbeType>("type", health.type, kProbes);
     std::uint16_t port = pool.vips.empty() ? std::uint16_t{0} : pool.vips.front().port.value();
     section.integer("port", port, 1, 65535);
@@ -617,6 +632,22 @@ void read_pool_lists(Section& section, Pool& pool, PoolPlaces& pool_places) {
     read_site_weights(section.table("site_weight"), pool, pool_places);
 }
 
+void read_data(Section& section, Pool& pool) {
+    const auto wrong = [&](std::string_view key, const char* found, const char* expected) {
+        section.reading().mistakes->add(section.place_or_header(key), found, expected);
+    };
+    section.boolean("follow", pool.follow);
+    if (pool.follow && pool.depends_on.empty())
+        wrong("follow", "follow without depends_on", "the pools to follow, in depends_on beside it");
+    const bool known = section.choice<Data>("data", pool.data, kDatas);
+    read_health(section.table("ready"), pool, pool.ready);
+    if (known && pool.data == Data::kSingleWriter && !section.has("ready"))
+        wrong("data", "data = \"single-writer\" without ready",
+              "a probe that the primary's site answers, in [pool.ready]");
+    if (known && pool.data == Data::kAny && section.has("ready"))
+        wrong("ready", "ready with data = \"any\"", "data = \"single-writer\" beside it");
+}
+
 void read_pool(Section section, Config& config, Places& places) {
     Pool pool;
     PoolPlaces pool_places;
@@ -629,13 +660,11 @@ void read_pool(Section section, Config& config, Places& places) {
         pool.vips, [](const api::Vip& vip) { return vip.protocol == api::Protocol::kUdp; });
     if (all_udp && !pool.vips.empty()) pool.stranded = Stranded::kRehash;
     (void)section.choice<Stranded>("stranded", pool.stranded, kStrandeds);
-    Data data = Data::kAny;
-    (void)section.choice<Data>("data", data, kDatas);
-    section.later("ready");
     section.integer("priority", pool.priority, 1, 1'000'000);
     section.integer("min_sites", pool.min_sites, 1, api::kMaxSites);
     section.integer("max_backends", pool.max_backends, 1, api::kMaxBackendsPerSite);
-    read_health(section.table("health"), pool);
+    read_health(section.table("health"), pool, pool.health);
+    read_data(section, pool);
     const bool complete = section.tables(
         "backend", [&](Section backend) { read_backend(std::move(backend), pool, pool_places, places); });
     section.finish();

@@ -60,6 +60,16 @@ std::string_view to_string(HttpMethod method) noexcept {
     return "unknown";
 }
 
+std::string_view to_string(Data data) noexcept {
+    switch (data) {
+        case Data::kAny:
+            return "any";
+        case Data::kSingleWriter:
+            return "single-writer";
+    }
+    return "unknown";
+}
+
 std::string Origin::to_string() const {
     if (line == 0) return file;
     return fmt::format("{}:{}:{}", file, line, column);

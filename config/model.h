@@ -98,6 +98,14 @@ struct Health {
     bool operator==(const Health&) const = default;
 };
 
+/// Which sites may serve a pool, by what the data behind it allows.
+enum class Data : std::uint8_t {
+    kAny,
+    kSingleWriter,  ///< only the one that the data layer elected; `ready` asks
+};
+/// The word of the configuration: "any", "single-writer".
+[[nodiscard]] std::string_view to_string(Data data) noexcept;
+
 struct Backend {
     std::string site;
     api::IpAddress address;
@@ -120,6 +128,9 @@ struct Pool {
     std::uint32_t min_sites = 1;
     std::uint32_t max_backends = 64;  ///< per site, 1 … 4096
     std::vector<std::string> depends_on;
+    bool follow = false;  ///< leaves a site together with what it depends on there
+    Data data = Data::kAny;
+    Health ready;  ///< single-writer: a backend that answers it says that its site is primary
     std::vector<PoolSite> site_weights;  ///< `site_weight = { pangyo = 100 }`, absent sites: 100
     Health health;
     std::vector<Backend> backends;
@@ -176,13 +187,22 @@ struct Control {
     std::string state_dir = "/var/lib/detour/control";
 };
 
+/// What becomes of a new flow that no site has room for.
+enum class Shed : std::uint8_t { kDrop, kReset };
+
 struct Failover {
     double panic_threshold = 0.5;  ///< 0 … 1 of a site's backends
     double dark_threshold = 0.0;   ///< share of a site's backends at or below which it is dark
+    /// A site takes its whole share while its healthy part times this is 1 or more. 1 … 10.
+    double overprovisioning = 1.4;
     std::uint32_t max_dark_sites = 1;
+    Shed shed = Shed::kDrop;                   ///< what a new flow gets that no site has room for
     milliseconds ramp{300'000};                ///< 0 … 24 h
     milliseconds strand_after{2'000};          ///< 0 … 10 min
     milliseconds auto_return_within{600'000};  ///< 0 … 24 h
+    milliseconds flap_hold{10'000};            ///< before the second return in a row; doubles; 0 … 1 h
+    milliseconds flap_hold_most{600'000};      ///< its bound; flap_hold … 24 h
+    milliseconds flap_forget{600'000};  ///< half of a site's flaps are forgotten in this time; 1 s … 24 h
 };
 
 struct Config {

@@ -61,8 +61,9 @@ inline constexpr std::array<Word<DnsRcode>, 6> kRcodes{{{"noerror", DnsRcode::kN
                                                         {"notimp", DnsRcode::kNotImp},
                                                         {"refused", DnsRcode::kRefused}}};
 inline constexpr std::array<Word<Via>, 2> kVias{{{"direct", Via::kDirect}, {"tunnel", Via::kTunnel}}};
-enum class Data : std::uint8_t { kAny };
-inline constexpr std::array<Word<Data>, 2> kDatas{{{"any", Data::kAny}, {"single-writer", std::nullopt}}};
+inline constexpr std::array<Word<Shed>, 2> kSheds{{{"drop", Shed::kDrop}, {"reset", Shed::kReset}}};
+inline constexpr std::array<Word<Data>, 2> kDatas{
+    {{"any", Data::kAny}, {"single-writer", Data::kSingleWriter}}};
 
 /// The keys of [pool.health] that only some types have, a bit for each type.
 struct OwnKey {
