@@ -1,0 +1,203 @@
+// Who gets the room that is left: budgets hold, the least important pools are shed first, tiers fill in
+// order.
+#include "control/failover/capacity.h"
+
+#include <doctest/doctest.h>
+
+#include <numeric>
+#include <random>
+#include <string>
+
+using namespace detour::failover;
+
+namespace {
+
+constexpr double kClose = 1e-6;
+
+CapacityPool pool(std::uint32_t priority, double flows, std::vector<CapacityPart> parts, double gbps = 0) {
+    return {priority, {flows, gbps}, std::move(parts)};
+}
+CapacityPart at(std::uint32_t site, unsigned tier = 0, double admit = 1, std::uint32_t weight = 100) {
+    return {site, {weight, tier, admit}};
+}
+
+struct Row {
+    std::string name;
+    std::vector<Load> budgets;
+    std::vector<CapacityPool> pools;
+    std::vector<std::vector<double>> shares;
+    std::vector<double> shed;
+};
+
+const std::vector<Row> kRows{
+    {"no pools", {{100, 0}}, {}, {}, {}},
+    {"a pool without a site sheds nothing: there is nowhere to shed it", {}, {pool(1, 10, {})}, {{}}, {0}},
+    {"nothing stated: by weight", {{}, {}}, {pool(1, 1000, {at(0), at(1, 0, 1, 300)})}, {{0.25, 0.75}}, {0}},
+    {"room for all: by weight", {{1000, 0}, {1000, 0}}, {pool(1, 1000, {at(0), at(1)})}, {{0.5, 0.5}}, {0}},
+    {"exactly full", {{500, 0}, {500, 0}}, {pool(1, 1000, {at(0), at(1)})}, {{0.5, 0.5}}, {0}},
+    {"what does not fit goes to a site of the same tier",
+     {{200, 0}, {1000, 0}},
+     {pool(1, 1000, {at(0), at(1)})},
+     {{0.2, 0.8}},
+     {0}},
+    {"then to the next tier",
+     {{200, 0}, {300, 0}, {1000, 0}},
+     {pool(1, 1000, {at(0), at(1), at(2, 1)})},
+     {{0.2, 0.3, 0.5}},
+     {0}},
+    {"active, hot, warm, cold in turn",
+     {{100, 0}, {100, 0}, {100, 0}, {100, 0}},
+     {pool(1, 350, {at(3, 3), at(1, 1), at(0, 0), at(2, 2)})},
+     {{50.0 / 350, 100.0 / 350, 100.0 / 350, 100.0 / 350}},
+     {0}},
+    {"what fits nowhere is shed", {{200, 0}, {300, 0}}, {pool(1, 1000, {at(0), at(1)})}, {{0.2, 0.3}}, {0.5}},
+    {"the least important pool is shed, the other is not touched",
+     {{1000, 0}},
+     {pool(2, 800, {at(0)}), pool(1, 700, {at(0)})},
+     {{0.375}, {1}},
+     {0.625, 0}},
+    {"equal ones share what is left",
+     {{1000, 0}},
+     {pool(5, 1000, {at(0)}), pool(5, 3000, {at(0)}), pool(1, 600, {at(0)})},
+     {{0.1}, {0.1}, {1}},
+     {0.9, 0.9, 0}},
+    {"an important pool makes room by pushing the others to the next tier",
+     {{1000, 0}, {1000, 0}},
+     {pool(1, 900, {at(0)}), pool(2, 500, {at(0), at(1, 1)})},
+     {{1}, {0.2, 0.8}},
+     {0, 0}},
+    {"bytes count as flows do", {{0, 10}, {0, 100}}, {pool(1, 100, {at(0), at(1)}, 40)}, {{0.25, 0.75}}, {0}},
+    {"whichever is scarcer", {{50, 10}}, {pool(1, 100, {at(0)}, 40)}, {{0.25}}, {0.75}},
+    {"a closed site takes nothing",
+     {{1000, 0}, {400, 0}},
+     {pool(1, 800, {at(0, 0, 0), at(1)})},
+     {{0, 0.5}},
+     {0.5}},
+    {"no site admits: nothing is placed and nothing counts as shed",
+     {{1000, 0}},
+     {pool(1, 800, {at(0, 0, 0)})},
+     {{0}},
+     {0}},
+    {"a pool that offers nothing is placed by weight",
+     {{10, 0}, {10, 0}},
+     {pool(1, 0, {at(0), at(1)})},
+     {{0.5, 0.5}},
+     {0}},
+};
+
+}  // namespace
+
+TEST_CASE("room is given out by priority, tier and weight") {
+    for (const Row& row : kRows) {
+        CAPTURE(row.name);
+        const Allocation got = allocate(row.pools, row.budgets);
+        REQUIRE(got.pools.size() == row.shares.size());
+        for (std::size_t p = 0; p < row.shares.size(); ++p) {
+            CAPTURE(p);
+            CHECK(got.pools[p].shed == doctest::Approx(row.shed[p]).epsilon(kClose));
+            REQUIRE(got.pools[p].share.size() == row.shares[p].size());
+            for (std::size_t i = 0; i < row.shares[p].size(); ++i)
+                CHECK(got.pools[p].share[i] == doctest::Approx(row.shares[p][i]).epsilon(kClose));
+        }
+    }
+}
+
+TEST_CASE("random fleets: no budget is passed, nothing is shed while a site of the pool has room") {
+    const std::uint64_t seed = std::random_device{}();
+    MESSAGE("seed " << seed);
+    std::mt19937_64 random(seed);
+    const auto below = [&](std::uint32_t limit) { return static_cast<std::uint32_t>(random() % limit); };
+    for (int round = 0; round < 3000; ++round) {
+        CAPTURE(round);
+        std::vector<Load> budgets(1 + below(6));
+        for (Load& budget : budgets)
+            budget = {below(4) == 0 ? 0.0 : below(1000), below(3) == 0 ? below(40) : 0.0};
+        std::vector<CapacityPool> pools(1 + below(12));
+        for (CapacityPool& p : pools) {
+            p.priority = 1 + below(3);
+            p.offered = {static_cast<double>(below(800)), below(20) / 4.0};
+            for (std::uint32_t s = 0; s < budgets.size(); ++s) {
+                if (below(3) > 0)
+                    p.parts.push_back(at(s, below(3), below(5) == 0 ? 0.0 : 1.0, 1 + below(300)));
+            }
+        }
+        const Allocation got = allocate(pools, budgets);
+        for (std::size_t s = 0; s < budgets.size(); ++s) {
+            if (budgets[s].new_flows > 0) CHECK(got.load[s].new_flows <= budgets[s].new_flows * (1 + kClose));
+            if (budgets[s].gbps > 0) CHECK(got.load[s].gbps <= budgets[s].gbps * (1 + kClose));
+        }
+        for (std::size_t i = 0; i < pools.size(); ++i) {
+            const PoolAllocation& pool_got = got.pools[i];
+            const double sum = std::accumulate(pool_got.share.begin(), pool_got.share.end(), 0.0);
+            CHECK((sum == 0 || sum + pool_got.shed == doctest::Approx(1).epsilon(1e-4)));
+            if (pool_got.shed == 0) continue;
+            for (std::size_t p = 0; p < pools[i].parts.size(); ++p) {
+                const std::uint32_t s = pools[i].parts[p].site;
+                if (pools[i].parts[p].share.admit == 0) continue;
+                const bool full = (budgets[s].new_flows > 0 &&
+                                   got.load[s].new_flows >= budgets[s].new_flows * (1 - 1e-4)) ||
+                                  (budgets[s].gbps > 0 && got.load[s].gbps >= budgets[s].gbps * (1 - 1e-4));
+                CHECK(full);
+            }
+        }
+    }
+}
+
+TEST_CASE("want of room elsewhere does not shorten a ramp, and what is shed is sent where it is refused") {
+    // The site that comes back at 1 % has room for all; the survivor is full of more important flows.
+    const std::vector<CapacityPool> pools{pool(1, 1000, {at(0)}), pool(2, 400, {at(0), at(1, 0, 0.01)})};
+    const std::vector<Load> budgets{{1000, 0}, {5000, 0}};
+    const Allocation got = allocate(pools, budgets);
+    CHECK(got.pools[1].share[0] == doctest::Approx(0));
+    CHECK(got.pools[1].share[1] == doctest::Approx(0.01).epsilon(0.02));
+    CHECK(got.pools[1].shed == doctest::Approx(0.99).epsilon(0.02));
+    CHECK(got.pools[1].route[0] == doctest::Approx(0.99).epsilon(0.02));
+    CHECK_FALSE(got.pools[1].limited);
+    // Nobody has room: nothing is gained by sending it elsewhere.
+    const Allocation full =
+        allocate(std::vector{pool(1, 1000, {at(0), at(1)})}, std::vector<Load>{{100, 0}, {100, 0}});
+    CHECK(full.pools[0].shed == doctest::Approx(0.8));
+    CHECK(full.pools[0].route[0] == doctest::Approx(0.5));
+    CHECK_FALSE(full.pools[0].limited);
+}
+
+TEST_CASE("spill lowers admits until the shares are what was wanted") {
+    struct Case {
+        std::string name;
+        std::vector<CapacityPart> parts;
+        std::vector<double> wanted;
+    };
+    const std::vector<Case> cases{
+        {"nothing to do", {at(0), at(1)}, {0.5, 0.5}},
+        {"to the neighbour", {at(0), at(1)}, {0.2, 0.8}},
+        {"to the next tier", {at(0), at(1), at(2, 1)}, {0.2, 0.3, 0.5}},
+        {"what is shed leaves the proportions", {at(0), at(1)}, {0.2, 0.3}},
+        {"all away from one", {at(0), at(1)}, {0, 1}},
+        {"three unequal ones", {at(0, 0, 1, 100), at(1, 0, 1, 200), at(2, 0, 1, 50)}, {0.1, 0.5, 0.4}},
+    };
+    for (const Case& row : cases) {
+        CAPTURE(row.name);
+        const auto factors = spill(row.parts, row.wanted);
+        std::vector<SharePart> parts;
+        for (std::size_t i = 0; i < factors.size(); ++i) {
+            CHECK(factors[i] >= 0);
+            CHECK(factors[i] <= 1);
+            parts.push_back(row.parts[i].share);
+            parts.back().admit *= factors[i];
+        }
+        const double sum = std::accumulate(row.wanted.begin(), row.wanted.end(), 0.0);
+        const auto got = shares(parts);
+        for (std::size_t i = 0; i < got.size(); ++i) CHECK(std::abs(got[i] - row.wanted[i] / sum) < 0.01);
+    }
+}
+
+TEST_CASE("admits are rounded down, never to nothing") {
+    CHECK(admit_of(1) == detour::api::kAdmitAll);
+    CHECK(admit_of(1.5) == detour::api::kAdmitAll);
+    CHECK(admit_of(0) == detour::api::kAdmitNone);
+    CHECK(admit_of(-1) == detour::api::kAdmitNone);
+    CHECK(admit_of(1e-9).value() == 656);
+    CHECK(admit_of(0.5).value() == 128 * 256);
+    CHECK(admit_of(0.501) == admit_of(0.5));
+    CHECK(part_of(detour::api::kAdmitAll) == doctest::Approx(1));
+}
