@@ -44,11 +44,13 @@ void collect_pools(Workers workers, wire::StatsReply& reply) {
         std::uint64_t packets = 0;
         std::uint64_t bytes = 0;
         std::uint64_t too_big = 0;
+        std::uint64_t new_flows = 0;
         for (const auto& worker : workers) {
             const stages::PoolTally& tally = worker->state().pools[id];
             packets += tally.packets.get();
             bytes += tally.bytes.get();
             too_big += tally.too_big.get();
+            new_flows += tally.new_flows.get();
         }
         if (packets == 0 && too_big == 0) continue;
         wire::PoolStats& row = *reply.add_pools();
@@ -56,6 +58,7 @@ void collect_pools(Workers workers, wire::StatsReply& reply) {
         row.set_packets(packets);
         row.set_bytes(bytes);
         row.set_too_big(too_big);
+        row.set_new_flows(new_flows);
     }
 }
 

@@ -22,6 +22,8 @@ void account(core::Batch& batch, const Context& context) noexcept {
         sites[p.site].count(p.ip_length);
         backends[p.backend].count(p.ip_length);
         pools[p.pool_id].count(p.ip_length);
+        if (p.reason == api::Reason::kForwardedNew) [[unlikely]]
+            pools[p.pool_id].new_flows.add(1);
     }
     w.counters[static_cast<std::size_t>(reason)].add(run);
 }

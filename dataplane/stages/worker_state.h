@@ -65,6 +65,7 @@ struct BackendTally : PacketBytes {
 
 struct PoolTally : PacketBytes {
     Tally too_big;
+    Tally new_flows;  ///< SYNs and first packets of UDP flows that were forwarded
 };
 
 class WorkerState {
