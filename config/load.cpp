@@ -125,15 +125,6 @@ class Section {
         }
     }
 
-    void boolean(std::string_view key, bool& out) {
-        const toml::node* node = ask(key);
-        if (node == nullptr) return;
-        if (const auto* value = node->as_boolean())
-            out = value->get();
-        else
-            wrong(*node, key, "true or false");
-    }
-
     void duration(std::string_view key, milliseconds& out, milliseconds least, milliseconds most) {
         const toml::node* node = ask(key);
         if (node == nullptr) return;
@@ -644,6 +635,7 @@ void read_data(Section& section, Pool& pool) {
     if (known && pool.data == Data::kSingleWriter && !section.has("ready"))
         wrong("data", "data = \"single-writer\" without ready",
               "a probe that the primary's site answers, in [pool.ready]");
+    if (pool.ready.via == Via::kTunnel) wrong("ready", "ready with via = \"tunnel\"", "via = \"direct\"");
     if (known && pool.data == Data::kAny && section.has("ready"))
         wrong("ready", "ready with data = \"any\"", "data = \"single-writer\" beside it");
 }

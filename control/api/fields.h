@@ -60,6 +60,8 @@ void fields(V& v, Like<SiteStatus> auto& x) {
     v.optional("flows", x.flows);
     v("capacity_new_flows", x.capacity_new_flows);
     v.optional("drain", x.drain);
+    v.optional("load", x.load);
+    v.optional("full", x.full);
 }
 
 template <class V>
@@ -85,6 +87,11 @@ void fields(V& v, Like<PoolStatus> auto& x) {
     v("state", x.state);
     v("reason", x.reason);
     v("sites", x.sites);
+    v.optional("data", x.data);
+    v.optional("writer", x.writer);
+    v.optional("depends_on", x.depends_on);
+    v.optional("without", x.without);
+    v.optional("shed", x.shed);
 }
 
 template <class V>
@@ -123,6 +130,16 @@ void fields(V& v, Like<DataplaneStatus> auto& x) {
 }
 
 template <class V>
+void fields(V& v, Like<DomainStatus> auto& x) {
+    v("path", x.path);
+    v("verdict", x.verdict);
+    v("sites", x.sites);
+    v("taking", x.taking);
+    v("backends_up", x.backends_up);
+    v("backends", x.backends);
+}
+
+template <class V>
 void fields(V& v, Like<Status> auto& x) {
     v("version", x.version);
     v("now", x.now);
@@ -133,6 +150,7 @@ void fields(V& v, Like<Status> auto& x) {
     v("pools", x.pools);
     v("pools_not_ok", x.pools_not_ok);
     v("drains", x.drains);
+    v.optional("domains", x.domains);
 }
 
 template <class V>
@@ -241,6 +259,18 @@ void fields(V& v, Like<PoolForecast> auto& x) {
     v("pool", x.pool);
     v("lost", x.lost);
     v("sites", x.sites);
+    v.optional("shed", x.shed);
+}
+
+template <class V>
+void fields(V& v, Like<SiteLoad> auto& x) {
+    v("site", x.site);
+    v("fails", x.fails);
+    v("new_flows_now", x.new_flows_now);
+    v("new_flows_after", x.new_flows_after);
+    v.optional("new_flows_capacity", x.new_flows_capacity);
+    v("gbps_after", x.gbps_after);
+    v.optional("gbps_capacity", x.gbps_capacity);
 }
 
 template <class V>
@@ -249,6 +279,7 @@ void fields(V& v, Like<PlanFailReply> auto& x) {
     v("failing", x.failing);
     v("pools", x.pools);
     v("warnings", x.warnings);
+    v.optional("loads", x.loads);
 }
 
 }  // namespace detour::control

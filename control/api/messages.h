@@ -66,6 +66,9 @@ struct SiteStatus {
     std::optional<std::uint64_t> flows;     ///< established through this host, if it is counted
     std::uint64_t capacity_new_flows = 0;   ///< a second, of the whole site; 0: not stated
     std::optional<Drain> drain;
+    std::optional<double>
+        load;           ///< of what this host may spend there, as it should come to be; absent: not known
+    bool full = false;  ///< more is offered than fits
 };
 
 /// A pool's part in one site.
@@ -90,6 +93,11 @@ struct PoolStatus {
     std::string state;  ///< ok, degraded, panic, down
     std::string reason;
     std::vector<PoolSite> sites;
+    std::string data = "any";             ///< any, single-writer
+    std::string writer;                   ///< single-writer: the site whose data is primary; empty: none
+    std::vector<std::string> depends_on;  ///< names
+    std::vector<std::string> without;     ///< those of them that no site serves now
+    std::optional<double> shed;           ///< of its new flows: no site has room for them
 };
 
 struct BackendStatus {
@@ -125,6 +133,16 @@ struct DataplaneStatus {
     std::string problem;  ///< empty when all is well
 };
 
+/// A building, a campus, a city: its sites together.
+struct DomainStatus {
+    std::string path;     ///< "kr/seongnam"
+    std::string verdict;  ///< as a site's; degraded: not all of its sites are well
+    std::uint32_t sites = 0;
+    std::uint32_t taking = 0;  ///< neither dark nor drained
+    std::uint32_t backends_up = 0;
+    std::uint32_t backends = 0;
+};
+
 struct Status {
     Version version;
     Time now;
@@ -135,6 +153,7 @@ struct Status {
     std::uint32_t pools = 0;
     std::uint32_t pools_not_ok = 0;
     std::vector<Drain> drains;
+    std::vector<DomainStatus> domains;  ///< in the order of their paths
 };
 
 using EventValue = std::variant<std::int64_t, double, bool, std::string>;
@@ -245,6 +264,18 @@ struct PoolForecast {
     std::string pool;
     bool lost = false;  ///< no site is left
     std::vector<SiteShare> sites;
+    std::optional<double> shed;  ///< of its new flows: what no site has room for
+};
+
+/// What a site would be asked for by this host, before anything is shed.
+struct SiteLoad {
+    std::string site;
+    bool fails = false;
+    double new_flows_now = 0;
+    double new_flows_after = 0;
+    std::optional<double> new_flows_capacity;  ///< this host's part; absent: not stated
+    double gbps_after = 0;
+    std::optional<double> gbps_capacity;
 };
 
 struct PlanFailReply {
@@ -252,6 +283,7 @@ struct PlanFailReply {
     std::vector<std::string> failing;  ///< sites
     std::vector<PoolForecast> pools;
     std::vector<std::string> warnings;
+    std::vector<SiteLoad> loads;  ///< empty while no flows are measured
 };
 
 }  // namespace detour::control

@@ -17,6 +17,8 @@ struct Actions {
     /// refused or a lost channel needs no repair of its own: fetch the state again and call Engine::adopt().
     std::vector<api::SiteSwitch> sites;
     std::vector<api::BackendSwitch> backends;
+    /// Sent with the switches. One that is refused is repaired as a switch is.
+    std::vector<api::FlowLimit> limits;
     /// Sent after the switches. Report with on_plan_applied() or on_plan_refused().
     std::optional<api::ForwardingPlan> plan;
     /// Sent now, each answered by one on_probe().

@@ -7,6 +7,7 @@
 
 #include "control/app/event_text.h"
 #include "control/app/forecast.h"
+#include "control/app/rules_view.h"
 #include "dataplane.pb.h"
 
 namespace detour::app {
@@ -95,6 +96,9 @@ control::SiteStatus view_site(const ViewInput& in, const SiteStatus& site) {
     if (const auto* config = in.config.find_site(site.name))
         out.capacity_new_flows = config->capacity.new_flows;
     out.drain = drain_of_site(in, site.name);
+    if (site.budget.new_flows > 0) out.load = site.load.new_flows / site.budget.new_flows;
+    if (site.budget.gbps > 0) out.load = std::max(out.load.value_or(0), site.load.gbps / site.budget.gbps);
+    out.full = site.full;
     return out;
 }
 
@@ -128,6 +132,7 @@ control::PoolStatus view_pool(const ViewInput& in, const PoolStatus& pool) {
         out.priority = config->priority;
     }
     judge_pool(pool, out);
+    add_rules(pool, in.config, out);
     const auto share = shares(parts_of(pool, in.snapshot));
     for (std::size_t i = 0; i < pool.sites.size(); ++i) {
         const auto& site = pool.sites[i];
@@ -194,9 +199,7 @@ std::vector<std::string> find_alarms(const ViewInput& in) {
         alarms.push_back(
             "every site looks dark from here: nothing is switched, the fault is probably this host's");
     }
-    for (const auto& pool : in.snapshot.pools) {
-        if (pool.admitted_sites == 0) alarms.push_back("pool " + pool.name + " has no site");
-    }
+    for (auto& alarm : pool_alarms(in.snapshot)) alarms.push_back(std::move(alarm));
     for (const auto& site : in.snapshot.sites) {
         if (site.verdict == failover::Verdict::kDark)
             alarms.push_back(site.name + " is dark: " + site.reason);
@@ -227,6 +230,7 @@ control::Status view_status(const ViewInput& in) {
     out.pools = static_cast<std::uint32_t>(in.snapshot.pools.size());
     for (const auto& pool : in.snapshot.pools) out.pools_not_ok += view_pool(in, pool).state == "ok" ? 0 : 1;
     out.drains = view_drains(in);
+    out.domains = view_domains(in.snapshot);
     const bool all_healthy = std::ranges::all_of(
         in.snapshot.sites, [](const auto& site) { return site.verdict == failover::Verdict::kHealthy; });
     out.state = !out.alarms.empty() ? "alarm" : all_healthy ? "ok" : "degraded";

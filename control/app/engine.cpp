@@ -99,6 +99,7 @@ Actions Engine::Impl::start(Now now) {
     begin(now);
     started_ = true;
     schedule_all();
+    schedule_ready();
     return finish();
 }
 
@@ -134,7 +135,10 @@ Actions Engine::Impl::finish() {
     out_.sites = board_.take_sites();
     out_.backends = board_.take_backends();
     publish();
-    if (started_) send_due();
+    if (started_) {
+        send_due();
+        ask_ready();
+    }
     save_if_changed();
     out_.next_wakeup = next_wakeup();
     return std::exchange(out_, {});
@@ -147,9 +151,18 @@ void Engine::Impl::rebuild() {
         it->second.target = fleet_.carried[it->second.target];
         it = it->second.target == kGone ? in_flight_.erase(it) : std::next(it);
     }
+    for (auto it = asked_.begin(); it != asked_.end();) {
+        it->second.target = fleet_.carried[it->second.target];
+        it = it->second.target == kGone ? asked_.erase(it) : std::next(it);
+    }
+    order_pools();
+    tiers_.clear();
+    for (const config::Site& site : config_.sites) tiers_.push_back(site.tier);
+    allocated_to_.clear();
     busy_parts_.clear();
     dirty_parts_.clear();
     dirty_pools_.clear();
+    deferred_pools_.clear();
     for (Index i = 0; i < fleet_.parts.size(); ++i) {
         if (fleet_.parts[i].admission.phase() != Phase::kLive) busy_parts_.insert(i);
     }
@@ -161,7 +174,10 @@ void Engine::Impl::rebuild() {
         }
     }
     apply_drains(failover::DrainEnd::kOperator);
-    if (started_) schedule_all();
+    if (started_) {
+        schedule_all();
+        schedule_ready();
+    }
     plan_wanted_ = true;
     state_dirty_ = true;
 }
@@ -182,6 +198,8 @@ Actions Engine::Impl::adopt(const FastPathState& state, Now now) {
     ids_ = std::move(ids);
     rebuild();
     board_.adopt(state.sites, state.backends);
+    adopt_limits(state.limits);
+    allocated_to_.clear();
     if (!adopted_ && state.plan) adopt_phases(state);
     adopted_ = true;
     published_ = state.plan;
@@ -210,14 +228,25 @@ void Engine::Impl::adopt_phases(const FastPathState& state) {
         site.reported = site.admission.phase();
         site.reported_stranded = site.admission.record().stranded;
     }
-    for (Index i = 0; i < fleet_.parts.size(); ++i) {
-        Part& part = fleet_.parts[i];
-        failover::Gate gate = board_.in_force(fleet_.sites[part.site].id, fleet_.pools[part.pool].id);
-        // A pool's own `keep` is not a state: it follows from the site's phase and from `rehash`.
-        gate.keep = true;
-        part.admission.adopt(gate, std::nullopt, part_rules(), now_);
-        if (part.admission.phase() != Phase::kLive) busy_parts_.insert(i);
+    adopt_targets(state);
+    adopt_writers();
+    for (Part& part : fleet_.parts) count(fleet_, part);
+    // Leaders first: what they do explains what their followers do.
+    for (const Index pool : pool_order_) {
+        for (const Index i : fleet_.pools[pool].parts) {
+            bound_by_health(fleet_.pools[pool], i);
+        }
+        if (fleet_.pools[pool].follows) follow_others(fleet_.pools[pool]);
+        for (const Index i : fleet_.pools[pool].parts) {
+            Part& part = fleet_.parts[i];
+            const failover::Gate gate = board_.in_force(fleet_.sites[part.site].id, fleet_.pools[pool].id);
+            part.admission.adopt(unbounded(part, gate), std::nullopt, part_rules(), now_);
+            if (part.admission.phase() != Phase::kLive) busy_parts_.insert(i);
+        }
     }
+}
+
+void Engine::Impl::adopt_targets(const FastPathState& state) {
     std::map<api::BackendId, Index> by_id;
     for (Index i = 0; i < fleet_.targets.size(); ++i) by_id.emplace(fleet_.targets[i].id, i);
     for (const api::BackendSwitch& value : state.backends) {
@@ -228,8 +257,13 @@ void Engine::Impl::adopt_phases(const FastPathState& state) {
         if (!value.up && !target.drained) target.state.set(State::kDown);
         target.stranded = !value.keep;
     }
-    for (Target& target : fleet_.targets) target.fresh = false;
-    for (Part& part : fleet_.parts) count(fleet_, part);
+    std::set<api::BackendId> known;
+    for (const api::PlanPool& pool : state.plan->pools) {
+        for (const api::PlanPoolSite& site : pool.sites) {
+            for (const api::PlanBackend& backend : site.backends) known.insert(backend.id);
+        }
+    }
+    for (Target& target : fleet_.targets) target.fresh = !known.contains(target.id);
 }
 
 Actions Engine::Impl::on_disconnected(Now now) {
@@ -270,6 +304,8 @@ Actions Engine::Impl::on_signals(const Signals& signals, Now now) {
         site.acks = count;
         site.acks_known = true;
     }
+    measure(signals);
+    reallocate_if_due(false);
     return finish();
 }
 
@@ -318,6 +354,7 @@ Actions Engine::Impl::on_tick(Now now) {
     }
     tick_strands();
     forget_lost();
+    forget_asked();
     return finish();
 }
 
@@ -356,7 +393,9 @@ void Engine::Impl::save_if_changed() {
 }
 
 Monotonic Engine::Impl::next_wakeup() const {
-    Monotonic next = std::min(started_ ? due_.next() : health::kNever, strands_.next());
+    if (!deferred_pools_.empty()) return now_.monotonic;
+    Monotonic next =
+        std::min(started_ ? std::min(due_.next(), ready_due_.next()) : health::kNever, strands_.next());
     for (const SiteState& site : fleet_.sites) {
         next = std::min(next, site.admission.next(rules(site), now_));
         if (site.burst) next = std::min(next, site.burst_end);

@@ -37,6 +37,7 @@ struct FastPathState {
     std::optional<api::ForwardingPlan> plan;
     std::vector<api::SiteSwitch> sites;
     std::vector<api::BackendSwitch> backends;
+    std::vector<api::FlowLimit> limits;
 };
 
 /// From StatsReply, summed over workers.
@@ -44,8 +45,15 @@ struct SiteSignal {
     api::SiteId site;
     std::uint64_t ack_advanced = 0;  ///< since the fast path's start
 };
+/// What a pool offered, counted since the fast path's start.
+struct PoolSignal {
+    api::PoolId pool;
+    std::uint64_t new_flows = 0;  ///< also those that were refused for a limit
+    std::uint64_t bytes = 0;      ///< client to site
+};
 struct Signals {
     std::vector<SiteSignal> sites;
+    std::vector<PoolSignal> pools;
     api::Generation acknowledged;  ///< lowest of all workers
     api::Generation scanned;       ///< lowest of all workers
 };

@@ -5,6 +5,9 @@
 //   engine_tunnel.cpp   which VIP a tunnel probe goes to
 //   engine_verdicts.cpp sites and pools going dark and coming back, rails, fail static
 //   engine_intents.cpp  drains
+//   engine_shares.cpp   what bounds a pool in a site beside its own admission
+//   engine_ready.cpp    asking whether a site's data is primary
+//   engine_capacity.cpp offered flows, budgets, spill and limits
 //   engine_snapshot.cpp what the API shows
 #pragma once
 
@@ -49,6 +52,7 @@ class Engine::Impl {
     Actions finish();
     void rebuild();
     void adopt_phases(const FastPathState& state);
+    void adopt_targets(const FastPathState& state);
     [[nodiscard]] plan::NextHops with_resolved(plan::NextHops next_hops) const;
     void publish();
     void save_if_changed();
@@ -95,12 +99,49 @@ class Engine::Impl {
     void update_verdict(SiteState& site);
     [[nodiscard]] failover::Verdict verdict_of(const SiteState& site, std::string& reason) const;
     void report_phase(SiteState& site);
-    void switch_site(SiteState& site);
+    [[nodiscard]] bool switch_sites(bool pools_changed);
+    void settle_pools(const std::set<Index>& settled);
+    [[nodiscard]] bool switch_site(SiteState& site);
     void switch_part(Part& part);
     [[nodiscard]] failover::Gate site_gate(const SiteState& site) const;
     [[nodiscard]] failover::Gate part_gate(const Part& part) const;
     [[nodiscard]] BackendFlags flags(const Target& target) const;
     [[nodiscard]] bool frozen(const Target& target) const;
+
+    void darken_neighbours(const SiteState& site);
+    [[nodiscard]] bool waits_for_flaps(SiteState& site);
+    [[nodiscard]] failover::FlapRules flap_rules() const;
+    [[nodiscard]] std::uint32_t rise_of(const Target& target) const;
+
+    // engine_shares.cpp
+    void order_pools();
+    void rebound(const std::set<Index>& pools);
+    [[nodiscard]] bool rebound_pool(PoolState& pool);
+    void bound_by_health(const PoolState& pool, Index index);
+    void follow_others(PoolState& pool);
+    void follow_writer(PoolState& pool);
+    void report_writer(PoolState& pool, failover::WriterAlarm alarm);
+    void adopt_writers();
+    [[nodiscard]] failover::Gate unbounded(const Part& part, failover::Gate in_force) const;
+
+    // engine_ready.cpp
+    void schedule_ready();
+    void ask_ready();
+    [[nodiscard]] bool on_ready(std::uint64_t serial, const health::Outcome& outcome);
+    void forget_asked();
+
+    // engine_capacity.cpp
+    [[nodiscard]] bool knows_capacity() const;
+    void measure(const Signals& signals);
+    [[nodiscard]] failover::Load budget_of(const SiteState& site) const;
+    [[nodiscard]] failover::CapacityPool capacity_pool(const PoolState& pool) const;
+    void reallocate();
+    void reallocate_if_due(bool sites_changed);
+    void spill(PoolState& pool, const failover::CapacityPool& at, const failover::PoolAllocation& got);
+    void report_full(SiteState& site, bool full);
+    void limit(api::SiteId site, double new_flows);
+    void adopt_limits(const std::vector<api::FlowLimit>& limits);
+    [[nodiscard]] bool sites_changed();
 
     // engine_intents.cpp
     struct Pending {
@@ -113,6 +154,7 @@ class Engine::Impl {
         std::vector<bool> sites, parts, targets, last_resort;
     };
     [[nodiscard]] Coverage coverage(const std::vector<failover::Drain>& drains) const;
+    [[nodiscard]] std::vector<std::string> beyond_capacity(const Coverage& after) const;
     [[nodiscard]] bool takes_under(const Part& part, const Coverage& coverage) const;
     [[nodiscard]] std::vector<std::string> below_min_sites(const Coverage& after) const;
     [[nodiscard]] std::vector<Index> sites_of(const failover::Target& target) const;
@@ -144,10 +186,27 @@ class Engine::Impl {
     std::uint64_t serial_ = 0;
     std::uint64_t shed_ = 0;  ///< probes left out because the loop was late or answers did not come
 
+    // Questions to single-writer pools.
+    health::DueQueue ready_due_;
+    std::map<std::uint64_t, InFlight> asked_;
+
+    // Shares and capacity.
+    std::vector<Index> pool_order_;         ///< pools before those that depend on them
+    std::vector<config::SiteTier> tiers_;   ///< by site
+    std::vector<api::Admit> allocated_to_;  ///< by site: what it admitted when room was last given out
+    bool reallocate_soon_ = false;
+    health::Monotonic allocated_at_;
+    std::map<api::PoolId, PoolSignal> counted_;  ///< as last read
+    health::Monotonic counted_at_;
+    std::uint64_t counted_instance_ = 0;
+    std::map<api::SiteId, api::FlowLimit> limits_;  ///< as the fast path was last told
+
     // Verdicts.
     bool fail_static_ = false;
     std::set<Index> busy_parts_;   ///< parts whose admission needs ticks
     std::set<Index> dirty_parts_;  ///< whose switches may have to change
+    std::set<Index>
+        deferred_pools_;           ///< settled but for their bounds: in the next call, which is due at once
     std::set<Index> dirty_pools_;  ///< whose parts may have to go dark or come back
     health::Monotonic signals_at_{health::nanoseconds::min()};
 

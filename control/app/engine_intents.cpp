@@ -127,6 +127,12 @@ api::Result<Engine::Prepared> Engine::Impl::prepare_drain(const failover::DrainR
         return api::fail(ErrorCode::kRefused, std::string(kDraining) + " " + request.target,
                          joined(result.warnings) + " (rail min_sites; --force overrides it)");
     }
+    const std::vector<std::string> no_room = beyond_capacity(coverage(pending.drains));
+    if (!no_room.empty() && !request.force) {
+        return api::fail(ErrorCode::kRefused, std::string(kDraining) + " " + request.target,
+                         joined(no_room) + " (rail capacity; --force overrides it)");
+    }
+    result.warnings.insert(result.warnings.end(), no_room.begin(), no_room.end());
     for (const Index site : sites_of(*target)) result.sites.push_back(fleet_.sites[site].name);
     Event value;
     value.kind = EventKind::kDrain;

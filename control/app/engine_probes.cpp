@@ -89,7 +89,10 @@ void Engine::Impl::forget_lost() {
 Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outcome, Now now) {
     begin(now);
     const auto found = in_flight_.find(serial);
-    if (found == in_flight_.end()) return finish();
+    if (found == in_flight_.end()) {
+        (void)on_ready(serial, outcome);
+        return finish();
+    }
     const auto [index, sent, vip_turn] = found->second;
     in_flight_.erase(found);
     Target& target = fleet_.targets[index];
@@ -104,8 +107,7 @@ Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outc
     if (ok && fail_static_) leave_static();
     const State before = target.state.state();
     const bool was_fast = fast(target);
-    const auto step =
-        target.state.on_result(outcome.cause, serial, {target.health->fall, target.health->rise});
+    const auto step = target.state.on_result(outcome.cause, serial, {target.health->fall, rise_of(target)});
     if (step.first_miss && target.state.state() != State::kDown) {
         if (before == State::kUp) event(EventKind::kProbeMissed, target, told(target, outcome));
         due_.set(index, now.monotonic);
@@ -152,6 +154,9 @@ void Engine::Impl::on_changed(Index index, State before) {
     Event& value = event(kind, target, told(target, target.last));
     value.from = health::to_string(before);
     value.to = health::to_string(after);
+    target.fresh = false;
+    const bool lit = fleet_.sites[target.site].admission.phase() != failover::Phase::kDark;
+    if (lit && after == State::kDown && before == State::kUp) target.flaps.note(flap_rules(), now_.wall);
     if (after == State::kUp) {
         target.stranded = false;
         strands_.remove(index);

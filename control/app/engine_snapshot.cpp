@@ -33,6 +33,10 @@ struct Engine::Impl::SnapshotMaker {
         result.sequence = engine.board_.sequence(state.id);
         result.burst = state.burst;
         result.held = result.phase == failover::Phase::kHeld;
+        result.flapping = state.answers_since.has_value();
+        result.load = state.load;
+        result.budget = state.budget;
+        result.full = state.full;
         if (result.phase == failover::Phase::kRamping) {
             result.ramp_start = state.admission.record().ramp_start;
             result.ramp_end = *result.ramp_start + engine.config_.failover.ramp;
@@ -64,12 +68,32 @@ struct Engine::Impl::SnapshotMaker {
         return part.up > 0 ? Verdict::kHealthy : Verdict::kUnknown;
     }
 
+    void rules_of(const PoolState& state, PoolStatus& result) const {
+        result.offered = state.offered;
+        result.shed = state.shed;
+        result.follow_dropped = state.follow_dropped;
+        result.single_writer = state.single_writer;
+        result.writer_alarm = state.writer_alarm;
+        if (state.writer) {
+            result.writer = engine.fleet_.sites[engine.fleet_.parts[state.parts[*state.writer]].site].name;
+        }
+        for (const Index index : state.depends_on) {
+            const PoolState& other = engine.fleet_.pools[index];
+            result.depends_on.push_back(other.name);
+            const bool served = std::any_of(other.parts.begin(), other.parts.end(), [&](Index part) {
+                return takes(engine.fleet_, engine.fleet_.parts[part]);
+            });
+            if (!served) result.without.push_back(other.name);
+        }
+    }
+
     [[nodiscard]] PoolStatus pool(const PoolState& state) const {
         PoolStatus result;
         result.id = state.id;
         result.name = state.name;
         result.vips = state.vips;
         result.min_sites = state.min_sites;
+        rules_of(state, result);
         for (const Index index : state.parts) {
             const Part& part = engine.fleet_.parts[index];
             const SiteState& site = engine.fleet_.sites[part.site];
@@ -137,6 +161,10 @@ Snapshot Engine::Impl::snapshot(Now now) const {
     result.scanned = scanned_;
     result.probes_shed = shed_;
     for (const SiteState& site : fleet_.sites) result.sites.push_back(maker.site(site));
+    std::vector<failover::DomainSite> places;
+    for (const SiteStatus& site : result.sites)
+        places.push_back({site.name, site.domain, site.verdict, site.up, site.up + site.down + site.unknown});
+    result.domains = failover::roll_up(places);
     for (const PoolState& pool : fleet_.pools) result.pools.push_back(maker.pool(pool));
     for (const Target& target : fleet_.targets) result.backends.push_back(maker.backend(target));
     for (const failover::Drain& drain : drains_) result.drains.push_back(maker.drain(drain));

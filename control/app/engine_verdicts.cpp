@@ -3,6 +3,7 @@
 #include <string>
 
 #include "control/app/engine_impl.h"
+#include "control/failover/shares.h"
 
 namespace detour::app {
 
@@ -47,9 +48,16 @@ void Engine::Impl::mark(SiteState& site) {
 void Engine::Impl::judge(SiteState& site) {
     const Looks looks = look(fleet_, site, config_.failover.dark_threshold);
     if (site.admission.phase() == Phase::kDark) {
-        if (looks.dark || rising(fleet_, site)) return;
+        if (looks.dark) site.answers_since.reset();
+        if (looks.dark || rising(fleet_, site) || waits_for_flaps(site)) return;
         site.admission.lighten(now_, rules(site));
         site.touched = true;
+        site.answers_since.reset();
+        // What has not answered yet may still be without power.
+        for (const Index index : site.targets) {
+            Target& target = fleet_.targets[index];
+            target.fresh |= target.state.state() == State::kUnknown;
+        }
         mark(site);
         for (SiteState& other : fleet_.sites) {
             if (!other.refused.empty()) judge(other);
@@ -71,14 +79,17 @@ void Engine::Impl::judge(SiteState& site) {
 
 void Engine::Impl::darken(SiteState& site, bool bad_answers) {
     site.admission.darken(now_, bad_answers);
+    site.flaps.note(flap_rules(), now_.wall);
     site.touched = true;
     site.refused.clear();
     // What was not asked in the burst is not up any more either: it has to answer anew.
     for (const Index index : site.targets) {
-        health::RiseFall& state = fleet_.targets[index].state;
-        if (state.state() != State::kDown) state.set(State::kUnknown);
+        Target& target = fleet_.targets[index];
+        if (target.state.state() != State::kDown) target.state.set(State::kUnknown);
+        if (target.burst) target.flaps.take_back();  // the site's fault, not its own
     }
     end_burst(site);
+    darken_neighbours(site);
 }
 
 std::string Engine::Impl::rail_against(const SiteState& site) const {
@@ -91,7 +102,8 @@ std::string Engine::Impl::rail_against(const SiteState& site) const {
     for (const Index index : site.parts) {
         const PoolState& pool = fleet_.pools[fleet_.parts[index].pool];
         const std::uint32_t left = others_taking(fleet_, pool, index);
-        if (fleet_.parts[index].weight == 0 || left >= pool.min_sites) continue;
+        // Where data has one writer, the data layer decides whether there is another site.
+        if (fleet_.parts[index].weight == 0 || left >= pool.min_sites || pool.single_writer) continue;
         return "pool " + pool.name + " would be left with " + std::to_string(left) +
                " admitted sites, below its min_sites = " + std::to_string(pool.min_sites);
     }
@@ -103,6 +115,7 @@ bool Engine::Impl::all_look_dark() const {
     for (const SiteState& site : fleet_.sites) {
         if (site.targets.empty()) continue;
         any = true;
+        if (site.answers_since) return false;  // waits for its flaps, but is there
         if (site.admission.phase() == Phase::kDark) continue;
         if (!look(fleet_, site, config_.failover.dark_threshold).dark) return false;
     }
@@ -126,7 +139,10 @@ void Engine::Impl::enter_static() {
           "every site looks dark from here: the fault is probably ours, nothing is switched");
     for (SiteState& site : fleet_.sites) {
         const auto dark_at = site.admission.dark_at();
-        if (dark_at && now_.monotonic - *dark_at <= static_window()) site.admission.relight();
+        if (dark_at && now_.monotonic - *dark_at <= static_window()) {
+            site.admission.relight();
+            site.flaps.take_back();
+        }
         if (site.burst) end_burst(site);
         mark(site);
     }
@@ -156,7 +172,10 @@ void Engine::Impl::tick_admissions() {
         Part& part = fleet_.parts[*it];
         const failover::Gate before = part.admission.gate();
         part.admission.tick(now_, part_rules());
-        if (part.admission.gate() != before) dirty_parts_.insert(*it);
+        if (part.admission.gate() != before) {
+            dirty_parts_.insert(*it);
+            dirty_pools_.insert(part.pool);  // others may follow
+        }
         it = part.admission.phase() == Phase::kLive ? busy_parts_.erase(it) : std::next(it);
     }
 }
@@ -188,15 +207,37 @@ void Engine::Impl::settle() {
         }
         release_held();
     }
-    for (const Index pool : settled) check_pool(fleet_.pools[pool]);
+    const bool urgent = switch_sites(!settled.empty());
+    settled.merge(deferred_pools_);
+    deferred_pools_.clear();
+    // A site's switch does not wait until a thousand pools are settled: they follow in the next call.
+    if (urgent) {
+        deferred_pools_ = std::move(settled);
+        return;
+    }
+    settle_pools(settled);
+}
+
+/// True when new flows of a whole site go elsewhere, or come back.
+bool Engine::Impl::switch_sites(bool pools_changed) {
+    bool urgent = false;
     for (SiteState& site : fleet_.sites) {
-        if (site.last_resort && !settled.empty()) site.dirty = true;
+        if (site.last_resort && pools_changed) site.dirty = true;
         if (!site.dirty) continue;
         site.dirty = false;
         report_phase(site);
         update_verdict(site);
-        switch_site(site);
+        urgent |= switch_site(site);
     }
+    return urgent;
+}
+
+void Engine::Impl::settle_pools(const std::set<Index>& settled) {
+    rebound(settled);
+    reallocate_soon_ |= !settled.empty();
+    if (!settled.empty()) reallocate_if_due(sites_changed());
+    for (const Index pool : settled) check_pool(fleet_.pools[pool]);
+    (void)switch_sites(false);
     for (const Index part : std::exchange(dirty_parts_, {})) switch_part(fleet_.parts[part]);
 }
 
@@ -215,7 +256,9 @@ void Engine::Impl::judge_part(Index index) {
     Part& part = fleet_.parts[index];
     const SiteState& site = fleet_.sites[part.site];
     const PoolState& pool = fleet_.pools[part.pool];
-    if (part.weighted == 0 || site.burst || fail_static_ || site.admission.phase() == Phase::kDark) return;
+    if (part.weighted == 0 || part.unproven > 0 || site.burst || fail_static_ ||
+        site.admission.phase() == Phase::kDark)
+        return;
     const bool dark = part.admission.phase() == Phase::kDark;
     if (!dark && part.available == 0 && may_go(part, index)) {
         part.admission.darken(now_, false);
@@ -246,6 +289,7 @@ void Engine::Impl::release_held() {
             const Part& part = fleet_.parts[index];
             const PoolState& pool = fleet_.pools[part.pool];
             if (part.available == 0 || part.weight == 0 || part.admission.drained()) continue;
+            if (!part.bounds.writer) continue;
             if (others_taking(fleet_, pool, index) > 0) continue;
             site.admission.release(now_, rules(site));
             site.touched = true;
@@ -276,11 +320,11 @@ BackendFlags Engine::Impl::flags(const Target& target) const {
     const Part& part = fleet_.parts[target.part];
     const State state = target.state.state();
     BackendFlags result;
-    const bool panic = part.available == 0 && (fail_static_ || part.admission.phase() != Phase::kDark);
-    if (state == State::kUnknown && !target.fresh) {
-        result = now;
+    const bool panic = part.panic == failover::Panic::kAll ||
+                       (part.panic == failover::Panic::kAnswering && health::answered(target.state.last()));
+    if (state == State::kUnknown) {
+        result = target.fresh ? BackendFlags{false, true} : now;
     } else if (state == State::kDown) {
-        // None is better than another: all are used, unless another site takes the traffic.
         result = {panic, !target.stranded};
         if (!panic && part.admission.phase() == Phase::kDark) result.up = now.up;
         if (frozen(target) && !(fail_static_ && panic)) result = now;
@@ -293,7 +337,8 @@ failover::Gate Engine::Impl::site_gate(const SiteState& site) const {
     failover::Gate gate = site.admission.gate();
     if (!site.last_resort || !site.admission.drained() || site.admission.phase() != Phase::kLive) return gate;
     const bool needed = std::any_of(site.parts.begin(), site.parts.end(), [&](Index index) {
-        return others_taking(fleet_, fleet_.pools[fleet_.parts[index].pool], index) == 0;
+        return fleet_.parts[index].bounds.writer &&
+               others_taking(fleet_, fleet_.pools[fleet_.parts[index].pool], index) == 0;
     });
     if (needed) gate.admit = failover::kLastResort;
     return gate;
@@ -301,6 +346,9 @@ failover::Gate Engine::Impl::site_gate(const SiteState& site) const {
 
 failover::Gate Engine::Impl::part_gate(const Part& part) const {
     failover::Gate gate = part.admission.gate();
+    gate.admit = std::min(gate.admit, failover::admit_of(part.bounds.admit()));
+    if (!part.bounds.writer_keeps) gate.keep = false;
+    if (!part.bounds.writer_keeps) gate.admit_mid = api::kAdmitNone;
     const bool site_dark = fleet_.sites[part.site].admission.phase() == Phase::kDark;
     const bool dead = part.admission.phase() == Phase::kDark && part.down == part.targets.size();
     // Pools that rehash move their flows at the verdict and do not wait for the strand.
@@ -308,15 +356,16 @@ failover::Gate Engine::Impl::part_gate(const Part& part) const {
     return gate;
 }
 
-void Engine::Impl::switch_site(SiteState& site) {
+bool Engine::Impl::switch_site(SiteState& site) {
     const failover::Gate before = board_.in_force(site.id, std::nullopt);
     const failover::Gate gate = site_gate(site);
-    if (!board_.want(site.id, std::nullopt, gate)) return;
+    if (!board_.want(site.id, std::nullopt, gate)) return false;
     const bool step = before.admit > api::kAdmitNone && gate.admit > api::kAdmitNone;
-    if (before.admit == gate.admit || step) return;
+    if (before.admit == gate.admit || step) return false;
     Event& value = event(EventKind::kSwitch, site, site.reason);
     value.from = std::to_string(before.admit.value());
     value.to = std::to_string(gate.admit.value());
+    return true;
 }
 
 void Engine::Impl::switch_part(Part& part) {
@@ -381,7 +430,9 @@ failover::Verdict Engine::Impl::verdict_of(const SiteState& site, std::string& r
     if (!site.refused.empty()) reason += "; not taken away: " + site.refused;
     switch (site.admission.phase()) {
         case Phase::kDark:
-            return site.admission.drained() ? Verdict::kDrained : Verdict::kDark;
+            if (site.answers_since) reason += "; answers again, has to last since it flapped";
+            if (site.admission.drained()) return Verdict::kDrained;
+            return site.answers_since ? Verdict::kRecovering : Verdict::kDark;
         case Phase::kHeld:
             if (!site.admission.drained()) reason += "; held until undrained";
             return site.admission.drained() ? Verdict::kDrained : Verdict::kRecovering;

@@ -46,6 +46,8 @@ std::string_view to_string(EventKind kind) noexcept {
             return "reload";
         case EventKind::kActivation:
             return "activation";
+        case EventKind::kWriter:
+            return "writer";
         case EventKind::kAlarm:
             return "alarm";
     }

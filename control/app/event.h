@@ -31,6 +31,7 @@ enum class EventKind : std::uint8_t {
     kFastPathLost,
     kReload,
     kActivation,  ///< of a warm or cold site: begun, or done
+    kWriter,      ///< a single-writer pool goes to another site
     kAlarm,       ///< somebody should look
 };
 

@@ -76,6 +76,8 @@ std::string deed(const Event& event) {
             return "configuration reloaded";
         case EventKind::kActivation:
             return "activation";
+        case EventKind::kWriter:
+            return "takes the pool's new flows";
         case EventKind::kAlarm:
             return "alarm";
     }

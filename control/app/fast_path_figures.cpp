@@ -44,6 +44,11 @@ api::Result<FastPathState> read_state(const wire::HelloReply& hello, const wire:
         if (!value) return tl::unexpected(value.error());
         read.backends.push_back(*value);
     }
+    for (const auto& message : state.limits()) {
+        auto value = api::decode(message);
+        if (!value) return tl::unexpected(value.error());
+        read.limits.push_back(*value);
+    }
     return read;
 }
 
@@ -67,6 +72,11 @@ std::map<api::SiteId, SiteTotals> site_totals(const wire::StatsReply& stats) {
 Signals signals_of(const wire::StatsReply& stats) {
     Signals signals;
     for (const auto& [site, total] : site_totals(stats)) signals.sites.push_back({site, total.ack_advanced});
+    for (const auto& pool : stats.pools()) {
+        if (pool.pool() >= api::kMaxPools) continue;
+        const api::PoolId id(static_cast<std::uint16_t>(pool.pool()));
+        signals.pools.push_back({id, pool.new_flows(), pool.bytes()});
+    }
     if (stats.workers().empty()) return signals;
     std::uint64_t acknowledged = std::numeric_limits<std::uint64_t>::max();
     std::uint64_t scanned = acknowledged;

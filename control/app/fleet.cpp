@@ -89,6 +89,7 @@ class Builder {
         fleet_.carried.assign(old_.targets.size(), kGone);
         for (const config::Site& site : config_.sites) add_site(site);
         for (const config::Pool& pool : config_.pools) add_pool(pool);
+        join_dependencies();
         for (Part& part : fleet_.parts) count(fleet_, part);
         return std::move(fleet_);
     }
@@ -101,6 +102,7 @@ class Builder {
         state.name = site.name;
         state.key = site.key;
         state.targets.clear();
+        state.answers_since.reset();
         state.parts.clear();
         state.dirty = true;
         by_name_.emplace(site.name, static_cast<Index>(fleet_.sites.size()));
@@ -118,15 +120,59 @@ class Builder {
         state.encap = pool.encap;
         if (pool.health.via == config::Via::kTunnel) state.tunnel_vips = addresses_of(pool.vips);
         state.rehash = pool.stranded == api::Stranded::kRehash;
-        if (before != kGone) state.no_site = old_.pools[before].no_site;
+        state.priority = pool.priority;
+        state.follows = pool.follow;
+        state.single_writer = pool.data == config::Data::kSingleWriter;
+        if (before != kGone) carry(old_.pools[before], state);
         fleet_.pools.push_back(std::move(state));
         const auto health = std::make_shared<const config::Health>(pool.health);
+        std::shared_ptr<const config::Health> ready;
+        if (pool.data == config::Data::kSingleWriter)
+            ready = std::make_shared<const config::Health>(pool.ready);
         std::map<Index, Index> parts;  // by site
         for (const config::Backend& backend : pool.backends) {
             const Index site = by_name_.at(backend.site);
             auto found = parts.find(site);
             if (found == parts.end()) found = parts.emplace(site, add_part(pool, index, site, before)).first;
             add_target(backend, found->second, health, before);
+            ask(fleet_.targets.back(), ready);
+        }
+        restore_writer(index, before);
+    }
+
+    static void carry(const PoolState& old, PoolState& state) {
+        state.no_site = old.no_site;
+        state.follow_dropped = old.follow_dropped;
+        state.writer_alarm = old.writer_alarm;
+        state.offered = old.offered;
+        state.shed = old.shed;
+        state.shed_told = old.shed_told;
+    }
+
+    static void ask(Target& target, const std::shared_ptr<const config::Health>& ready) {
+        if (ready == nullptr) target.says = {};
+        target.ready_in_flight = 0;
+        target.ready = ready;
+    }
+
+    /// The writer is known by its site.
+    void restore_writer(Index index, Index before) {
+        PoolState& pool = fleet_.pools[index];
+        if (!pool.single_writer || before == kGone || !old_.pools[before].writer) return;
+        const PoolState& old = old_.pools[before];
+        const std::string& key = old_.sites[old_.parts[old.parts[*old.writer]].site].key;
+        for (Index i = 0; i < pool.parts.size(); ++i) {
+            if (fleet_.sites[fleet_.parts[pool.parts[i]].site].key == key) pool.writer = i;
+        }
+    }
+
+    void join_dependencies() {
+        std::unordered_map<std::string_view, Index> by_name;
+        for (Index i = 0; i < fleet_.pools.size(); ++i) by_name.emplace(fleet_.pools[i].name, i);
+        for (Index i = 0; i < config_.pools.size(); ++i) {
+            for (const std::string& name : config_.pools[i].depends_on) {
+                fleet_.pools[i].depends_on.push_back(by_name.at(name));
+            }
         }
     }
 
@@ -138,6 +184,7 @@ class Builder {
         part.weight = weight_in(pool, fleet_.sites[site].name);
         if (const Part* old = memory_.part(before, fleet_.sites[site].key); old != nullptr) {
             part.admission = old->admission;
+            part.bounds = old->bounds;
         }
         fleet_.parts.push_back(std::move(part));
         fleet_.pools[pool_index].parts.push_back(index);
@@ -183,7 +230,7 @@ Fleet make_fleet(const config::Config& config, const plan::Ids& ids, const Fleet
 
 void count(Fleet& fleet, Part& part) {
     part.up = part.down = part.unknown = part.drained = 0;
-    part.weighted = part.available = part.up_available = 0;
+    part.weighted = part.available = part.up_available = part.unproven = 0;
     for (const Index index : part.targets) {
         const Target& target = fleet.targets[index];
         const State state = target.state.state();
@@ -194,6 +241,10 @@ void count(Fleet& fleet, Part& part) {
         if (target.weight == 0) continue;
         ++part.weighted;
         if (target.drained || state == State::kDown) continue;
+        if (state == State::kUnknown && target.fresh) {
+            ++part.unproven;
+            continue;
+        }
         ++part.available;
         if (state == State::kUp) ++part.up_available;
     }
@@ -215,7 +266,7 @@ bool takes(const Fleet& fleet, const Part& part) {
         return !admission.drained() &&
                (admission.phase() == Phase::kLive || admission.phase() == Phase::kRamping);
     };
-    return part.weight > 0 && part.available > 0 && open(part.admission) &&
+    return part.weight > 0 && part.available > 0 && part.bounds.writer && open(part.admission) &&
            open(fleet.sites[part.site].admission);
 }
 

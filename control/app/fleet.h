@@ -5,6 +5,7 @@
 // key, pool by any of its VIPs, backend by pool and address). Private to the engine. Not thread safe.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -14,6 +15,10 @@
 
 #include "config/model.h"
 #include "control/failover/admission.h"
+#include "control/failover/capacity.h"
+#include "control/failover/flap.h"
+#include "control/failover/healthy.h"
+#include "control/failover/single_writer.h"
 #include "control/failover/verdict.h"
 #include "control/health/rise_fall.h"
 #include "control/plan/ids.h"
@@ -46,7 +51,13 @@ struct Target {
     bool burst = false;                                  ///< member of its site's burst
     bool drained = false;
     bool stranded = false;  ///< its pinned flows were let go
-    bool fresh = false;     ///< came with a reload: its id's switch may be another one's leftover
+    bool fresh = false;     ///< new here, or its site came back: no flow before it is up
+    failover::Flaps flaps;
+
+    // Of a single-writer pool: is the data behind this backend primary?
+    std::shared_ptr<const config::Health> ready;  ///< null: not asked
+    health::RiseFall says;
+    std::uint32_t ready_in_flight = 0;
 
     /// After a probe of that turn. A step on with every answer; after a miss the same VIP is asked until it
     /// answers, so that a backend that serves all VIPs but one goes down as one that serves none does.
@@ -58,6 +69,19 @@ struct Target {
     }
 };
 
+/// What bounds a part beside its own admission (engine_shares.cpp).
+struct Bounds {
+    double healthy = 1;        ///< of its share, by what is healthy there
+    double follow = 1;         ///< what the pools that it follows take there
+    double spill = 1;          ///< lowered when the site is full
+    bool writer = true;        ///< false: the data may not be written there
+    bool writer_keeps = true;  ///< false: nor may the flows that are there
+    bool operator==(const Bounds&) const = default;
+    /// Without `spill`: what another pool that follows this one may take.
+    [[nodiscard]] double lasting() const { return writer ? std::min(healthy, follow) : 0; }
+    [[nodiscard]] double admit() const { return lasting() * spill; }
+};
+
 /// One pool in one site.
 struct Part {
     Index pool = 0;
@@ -65,12 +89,15 @@ struct Part {
     std::uint32_t weight = 0;
     std::vector<Index> targets;
     failover::Admission admission;
+    Bounds bounds;
+    failover::Panic panic = failover::Panic::kNone;
 
     // Counted by count().
     std::uint32_t up = 0, down = 0, unknown = 0;
     std::uint32_t drained = 0;
     std::uint32_t weighted = 0;      ///< targets with a weight
-    std::uint32_t available = 0;     ///< weighted, not down, not drained
+    std::uint32_t available = 0;     ///< weighted, not down, not drained, not fresh
+    std::uint32_t unproven = 0;      ///< weighted, fresh and not known yet
     std::uint32_t up_available = 0;  ///< weighted, up, not drained
 };
 
@@ -84,6 +111,16 @@ struct PoolState {
     std::vector<api::IpAddress> tunnel_vips;  ///< those that probes go to through the tunnel; empty: none
     std::vector<Index> parts;
     bool no_site = false;  ///< nothing takes its new flows (alarmed)
+    std::uint32_t priority = 100;
+    std::vector<Index> depends_on;
+    bool follows = false;
+    bool follow_dropped = false;  ///< nowhere is what it follows: it goes anywhere (alarmed)
+    bool single_writer = false;
+    std::optional<Index> writer;  ///< of `parts`: where the data is primary
+    failover::WriterAlarm writer_alarm = failover::WriterAlarm::kNone;
+    failover::Load offered;  ///< of all sites, smoothed
+    double shed = 0;         ///< of its new flows, as allocated
+    bool shed_told = false;
 };
 
 struct SiteState {
@@ -109,6 +146,11 @@ struct SiteState {
     bool reported_stranded = false;
     std::uint64_t acks = 0;  ///< ack_advanced as last read
     bool acks_known = false;
+    failover::Flaps flaps;
+    std::optional<health::Monotonic> answers_since;  ///< dark, answers again, and waits for its flaps
+    failover::Load load;                             ///< as allocated
+    failover::Load budget;
+    bool full = false;
 };
 
 struct Fleet {

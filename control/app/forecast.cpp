@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 
+#include "control/failover/capacity.h"
+
 namespace detour::app {
 
 namespace {
@@ -37,32 +39,9 @@ std::map<std::string, double> shares_by_site(const PoolStatus& pool, const Snaps
 }  // namespace
 
 std::vector<double> shares(const std::vector<SitePart>& parts) {
-    std::vector<double> result(parts.size(), 0.0);
-    std::set<unsigned> tiers;
-    for (const auto& part : parts) tiers.insert(part.tier);
-    double left = 1;
-    double given = 0;
-    for (const unsigned tier : tiers) {
-        double sum = 0;
-        double refused = 1;  // the part of the flows that no site of this tier takes
-        for (const auto& part : parts) {
-            if (part.tier != tier || part.weight == 0) continue;
-            sum += part.weight * part.admit;
-            refused *= 1 - part.admit;
-        }
-        if (sum <= 0) continue;
-        for (std::size_t i = 0; i < parts.size(); ++i) {
-            if (parts[i].tier != tier) continue;
-            result[i] = left * (1 - refused) * parts[i].weight * parts[i].admit / sum;
-            given += result[i];
-        }
-        left *= refused;
-    }
-    // What every site refused goes to the one that admits most: as good as to those that took something.
-    if (given > 0) {
-        for (double& share : result) share /= given;
-    }
-    return result;
+    std::vector<failover::SharePart> plain;
+    for (const auto& part : parts) plain.push_back({part.weight, part.tier, part.admit});
+    return failover::shares(plain);
 }
 
 std::vector<SitePart> parts_of(const PoolStatus& pool, const Snapshot& snapshot) {
@@ -102,54 +81,142 @@ std::vector<control::Move> moves(const Snapshot& before, const Snapshot& after) 
     return result;
 }
 
-control::PlanFailReply forecast(const Snapshot& snapshot, const config::Config& config,
-                                const std::set<std::string>& failing,
-                                const std::function<std::optional<double>(api::SiteId)>& rate) {
-    control::PlanFailReply reply;
-    reply.failing.assign(failing.begin(), failing.end());
-    // New flows by site: each pool counts the same, since the fast path counts flows by site and not by pool.
-    std::map<std::string, double> now_total;
-    std::map<std::string, double> after_total;
-    for (const auto& pool : snapshot.pools) {
-        control::PoolForecast told{pool.name, true, {}};
-        const auto now = shares_by_site(pool, snapshot, {});
-        const auto after = shares_by_site(pool, snapshot, failing);
+namespace {
+
+/// One prediction: shares with and without the failure, loads, what is shed, who misses whom.
+class Forecaster {
+  public:
+    Forecaster(const Snapshot& snapshot, const config::Config& config, const std::set<std::string>& failing)
+        : snapshot_(snapshot), config_(config), failing_(failing) {}
+
+    control::PlanFailReply make() {
+        reply_.failing.assign(failing_.begin(), failing_.end());
+        for (const auto& pool : snapshot_.pools) add_shares(pool);
+        for (const auto& pool : snapshot_.pools) add_dependencies(pool);
+        for (const auto& pool : snapshot_.pools) offered_ += pool.offered.new_flows + pool.offered.gbps;
+        if (offered_ > 0) add_loads();
+        return std::move(reply_);
+    }
+
+  private:
+    void add_shares(const PoolStatus& pool) {
+        control::PoolForecast told;
+        told.pool = pool.name;
+        told.lost = true;
+        const auto now = shares_by_site(pool, snapshot_, {});
+        const auto after = shares_by_site(pool, snapshot_, failing_);
         for (const auto& [site, share] : now) {
             const double later = after.at(site);
             told.lost = told.lost && later <= 0;
-            told.sites.push_back({site, failing.contains(site), share, later, std::nullopt});
-            now_total[site] += share;
-            after_total[site] += later;
+            told.sites.push_back({site, failing_.contains(site), share, later, std::nullopt});
         }
         const bool held_before =
             std::ranges::any_of(told.sites, [](const auto& site) { return site.now > 0; });
-        if (told.lost && held_before)
-            reply.warnings.push_back(fmt::format("pool {} is left without a site", pool.name));
-        reply.pools.push_back(std::move(told));
+        if (told.lost) lost_.insert(pool.name);
+        if (told.lost && held_before && pool.single_writer) {
+            reply_.warnings.push_back(fmt::format(
+                "pool {} writes in {} alone: no site takes it until the data layer makes another one primary",
+                pool.name, pool.writer));
+        } else if (told.lost && held_before) {
+            reply_.warnings.push_back(fmt::format("pool {} is left without a site", pool.name));
+        }
+        reply_.pools.push_back(std::move(told));
     }
-    double sum_rate = 0;
-    double sum_now = 0;
-    for (const auto& site : snapshot.sites) {
-        sum_rate += rate(site.id).value_or(0);
-        sum_now += now_total[site.name];
+
+    void add_dependencies(const PoolStatus& pool) {
+        if (lost_.contains(pool.name)) return;
+        for (const auto& other : pool.depends_on) {
+            if (!lost_.contains(other)) continue;
+            reply_.warnings.push_back(
+                fmt::format("pool {} goes on, but {} does not, on which it depends", pool.name, other));
+        }
     }
-    if (sum_now <= 0 || sum_rate <= 0) return reply;
-    for (const auto& site : snapshot.sites) {
-        const auto* known = config.find_site(site.name);
-        if (known == nullptr || known->capacity.new_flows == 0) continue;
-        const double capacity = static_cast<double>(known->capacity.new_flows) * config.pop.share;
-        const double load = sum_rate * after_total[site.name] / sum_now / capacity;
-        for (auto& pool : reply.pools) {
-            for (auto& share : pool.sites) {
-                if (share.site == site.name) share.load_after = load;
+
+    void add_loads() {
+        std::vector<failover::CapacityPool> pools;
+        std::vector<failover::Load> budgets;
+        for (const auto& site : snapshot_.sites) {
+            budgets.push_back(site.budget);
+            control::SiteLoad load;
+            load.site = site.name;
+            load.fails = failing_.contains(site.name);
+            if (site.budget.new_flows > 0) load.new_flows_capacity = site.budget.new_flows;
+            if (site.budget.gbps > 0) load.gbps_capacity = site.budget.gbps;
+            reply_.loads.push_back(std::move(load));
+        }
+        for (const auto& pool : snapshot_.pools) {
+            add_load(pool, shares_by_site(pool, snapshot_, {}), shares_by_site(pool, snapshot_, failing_));
+            pools.push_back(capacity_pool(pool));
+        }
+        const auto result = failover::allocate(pools, budgets);
+        std::vector<std::string> shed;
+        for (std::size_t i = 0; i < pools.size(); ++i) {
+            if (result.pools[i].shed < kWorthTelling) continue;
+            reply_.pools[i].shed = result.pools[i].shed;
+            shed.push_back(
+                fmt::format("{:.0f} % of {}", 100 * result.pools[i].shed, snapshot_.pools[i].name));
+        }
+        warn_of_overload();
+        if (!shed.empty())
+            reply_.warnings.push_back(fmt::format("there is no room for {}: shed", fmt::join(shed, ", ")));
+    }
+
+    void add_load(const PoolStatus& pool, const std::map<std::string, double>& now,
+                  const std::map<std::string, double>& after) {
+        for (auto& load : reply_.loads) {
+            const auto before = now.find(load.site);
+            if (before == now.end()) continue;
+            load.new_flows_now += before->second * pool.offered.new_flows;
+            load.new_flows_after += after.at(load.site) * pool.offered.new_flows;
+            load.gbps_after += after.at(load.site) * pool.offered.gbps;
+        }
+    }
+
+    [[nodiscard]] failover::CapacityPool capacity_pool(const PoolStatus& pool) const {
+        failover::CapacityPool result;
+        if (const auto* described = config_.find_pool(pool.name)) result.priority = described->priority;
+        result.offered = pool.offered;
+        for (const auto& part : parts_of(pool, snapshot_)) {
+            const auto site = std::ranges::find(snapshot_.sites, part.site, &SiteStatus::name);
+            const double admit = failing_.contains(part.site) ? 0.0 : part.admit;
+            result.parts.push_back({static_cast<std::uint32_t>(site - snapshot_.sites.begin()),
+                                    {part.weight, part.tier, admit}});
+        }
+        return result;
+    }
+
+    void warn_of_overload() {
+        for (const auto& load : reply_.loads) {
+            double most = 0;
+            if (load.new_flows_capacity) most = load.new_flows_after / *load.new_flows_capacity;
+            if (load.gbps_capacity) most = std::max(most, load.gbps_after / *load.gbps_capacity);
+            if (most <= 0 && !load.new_flows_capacity && !load.gbps_capacity) continue;
+            for (auto& pool : reply_.pools) {
+                for (auto& share : pool.sites) {
+                    if (share.site == load.site) share.load_after = most;
+                }
+            }
+            if (most > 1) {
+                reply_.warnings.push_back(
+                    fmt::format("{} would be asked for {:.0f} % of this host's part of its capacity",
+                                load.site, 100 * most));
             }
         }
-        if (load > 1) {
-            reply.warnings.push_back(fmt::format(
-                "{} would carry {:.0f} % of this host's part of its capacity", site.name, 100 * load));
-        }
     }
-    return reply;
+
+    const Snapshot& snapshot_;
+    const config::Config& config_;
+    const std::set<std::string>& failing_;
+    control::PlanFailReply reply_;
+    std::set<std::string> lost_;  ///< pools
+    double offered_ = 0;
+};
+
+}  // namespace
+
+control::PlanFailReply forecast(const Snapshot& snapshot, const config::Config& config,
+                                const std::set<std::string>& failing) {
+    return Forecaster(snapshot, config, failing).make();
 }
 
 }  // namespace detour::app

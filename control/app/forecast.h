@@ -4,7 +4,6 @@
 // and an estimate (each site counts weight x admit) on ramps. Pure, any thread.
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -14,6 +13,7 @@
 #include "control/api/messages.h"
 #include "control/app/fast_path_figures.h"
 #include "control/app/snapshot.h"
+#include "control/failover/shares.h"
 
 namespace detour::app {
 
@@ -34,10 +34,9 @@ struct SitePart {
 /// proportion.
 [[nodiscard]] std::vector<control::Move> moves(const Snapshot& before, const Snapshot& after);
 
-/// `failing`: names of sites that would take nothing. `rates`: new flows a second by site, as far as they are
-/// known.
+/// `failing`: names of sites that would take nothing. Loads and what is shed are predicted by the very
+/// function that decides (failover::allocate()), from the flows that are measured now.
 [[nodiscard]] control::PlanFailReply forecast(const Snapshot& snapshot, const config::Config& config,
-                                              const std::set<std::string>& failing,
-                                              const std::function<std::optional<double>(api::SiteId)>& rate);
+                                              const std::set<std::string>& failing);
 
 }  // namespace detour::app

@@ -21,6 +21,10 @@ ApiError to_api_error(const api::Error& error) {
         out.rail = "min_sites";
         out.override_by = "--force";
     }
+    if (error.code == api::ErrorCode::kRefused && error.what.find("rail capacity") != std::string::npos) {
+        out.rail = "capacity";
+        out.override_by = "--force";
+    }
     return out;
 }
 
@@ -184,11 +188,7 @@ control::Outcome<control::PlanFailReply> ApiHandlers::plan_fail(std::string_view
         return tl::unexpected<ApiError>(ApiError(api::ErrorCode::kInvalidArgument, "predicting a failure",
                                                  std::string(domain) + " is neither a site nor a domain"));
     }
-    auto reply =
-        forecast(service_.snapshot(), config, failing, [this](api::SiteId site) -> std::optional<double> {
-            const auto rates = service_.figures().rates(site);
-            return rates ? std::optional(rates->new_flows) : std::nullopt;
-        });
+    auto reply = forecast(service_.snapshot(), config, failing);
     reply.domain = domain;
     return reply;
 }

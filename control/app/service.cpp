@@ -175,6 +175,7 @@ void Service::stop() {
 void Service::carry_out(Actions actions, Switched switched) {
     if (stopped_) return;
     send_switches(actions, std::move(switched));
+    send_limits(actions.limits);
     record(actions.events);
     if (actions.plan) send_plan(*actions.plan);
     for (const auto& probe : actions.probes) {
@@ -213,6 +214,19 @@ void Service::send_switches(const Actions& actions, Switched switched) {
                               }
                               if (switched) switched(done);
                           });
+}
+
+void Service::send_limits(const std::vector<api::FlowLimit>& limits) {
+    if (limits.empty()) return;
+    client_->set_limits(limits, [this](const auto& reply) {
+        bool all = reply.has_value();
+        if (reply) {
+            for (const auto& result : reply->limits()) all = all && result.applied();
+        } else if (reply.error().code == api::ErrorCode::kUnavailable) {
+            return;  // a lost connection is repaired by the next one
+        }
+        if (!all) resync_after(kResyncDelay);
+    });
 }
 
 api::Result<std::uint64_t> Service::on_switched(const wire::SetReply& reply,

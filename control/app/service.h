@@ -130,6 +130,7 @@ class Service {
     /// switch_us; error kOutdated when the fast path refused one of them.
     api::Result<std::uint64_t> on_switched(const wire::SetReply& reply, const std::set<std::string>& sites,
                                            health::Monotonic asked);
+    void send_limits(const std::vector<api::FlowLimit>& limits);
     void send_plan(const api::ForwardingPlan& plan);
     void record(const std::vector<Event>& events);
     void note(EventKind kind, std::string reason);

@@ -7,7 +7,10 @@
 #include <vector>
 
 #include "control/failover/admission.h"
+#include "control/failover/capacity.h"
+#include "control/failover/domains.h"
 #include "control/failover/drain.h"
+#include "control/failover/single_writer.h"
 #include "control/failover/verdict.h"
 #include "control/health/rise_fall.h"
 #include "dataplane/api/plan.h"
@@ -48,6 +51,14 @@ struct PoolStatus {
     std::vector<api::Vip> vips;
     std::uint32_t min_sites = 0;
     std::uint32_t admitted_sites = 0;
+    failover::Load offered;               ///< measured
+    double shed = 0;                      ///< of its new flows, 0 … 1: no site has room for them
+    std::vector<std::string> depends_on;  ///< names
+    std::vector<std::string> without;     ///< those of them that no site serves
+    bool follow_dropped = false;          ///< it should follow one that is nowhere
+    bool single_writer = false;
+    std::string writer;  ///< the site where its data is primary; empty: none
+    failover::WriterAlarm writer_alarm = failover::WriterAlarm::kNone;
     std::vector<PoolSiteStatus> sites;
 };
 
@@ -64,7 +75,11 @@ struct SiteStatus {
     failover::Gate gate;     ///< the host-wide switch
     api::Sequence sequence;  ///< of the last switch
     bool burst = false;
-    bool held = false;  ///< recovering, waits for undrain
+    bool held = false;      ///< recovering, waits for undrain
+    bool flapping = false;  ///< answers again, but has to for longer before it comes back
+    failover::Load load;    ///< of this host, as it should come to be
+    failover::Load budget;  ///< what this host may spend here; 0: not stated
+    bool full = false;      ///< more is offered than fits
     std::optional<health::WallTime> ramp_start;
     std::optional<health::WallTime> ramp_end;
     std::uint32_t up = 0, down = 0, unknown = 0;  ///< backends over all pools
@@ -76,6 +91,9 @@ struct DrainStatus {
     failover::Drain drain;
     std::vector<std::string> sites;  ///< names of the sites that it covers
 };
+
+/// A building, a campus, a city.
+using DomainStatus = failover::DomainStatus;
 
 struct Snapshot {
     health::Now at;
@@ -89,6 +107,7 @@ struct Snapshot {
     std::uint64_t probes_shed = 0;  ///< that the engine did not even ask for
     std::vector<SiteStatus> sites;  ///< in the order of the config
     std::vector<PoolStatus> pools;
+    std::vector<DomainStatus> domains;  ///< in the order of their paths
     std::vector<BackendStatus> backends;
     std::vector<DrainStatus> drains;
     /// What the fast path was told, for predictions.

@@ -128,8 +128,9 @@ def toml_value(value) -> str:
 
 HEALTH = {"type": "http", "port": 80, "path": "/healthz", "interval": "200ms", "timeout": "200ms",
           "fast_interval": "50ms", "fall": 2, "rise": 2}
+# Labs cut the same site again and again: no damping, unless a test asks for it.
 FAILOVER = {"panic_threshold": 0.5, "max_dark_sites": 1, "ramp": "3s", "strand_after": "2s",
-            "auto_return_within": "10m"}
+            "auto_return_within": "10m", "flap_hold": "0s"}
 
 
 def detour_config(topology: Topology, folder: Path, encap: str, outer: str, health: dict, failover: dict) -> str:

@@ -12,12 +12,16 @@ namespace {
 
 class History {
   public:
-    explicit History(std::uint64_t seed) : random_(seed), world_(make_config()) { world_.boot(); }
+    explicit History(std::uint64_t seed) : random_(seed), world_(make_config()) {
+        offer();
+        world_.boot();
+    }
 
     void run() {
         const unsigned steps = 8 + below(12);
         for (unsigned i = 0; i < steps; ++i) {
             disturb();
+            if (below(3) == 0) offer();
             const unsigned slices = 1 + below(12);
             for (unsigned slice = 0; slice < slices; ++slice) {
                 world_.run(nanoseconds(std::chrono::milliseconds(20 + below(900))));
@@ -42,8 +46,42 @@ class History {
         config::Config config = sample_config(shape);
         config.failover.auto_return_within = 60s;
         config.failover.max_dark_sites = below(3);
-        for (config::Pool& pool : config.pools) pool.min_sites = below(3);
+        config.failover.flap_hold = below(3) == 0 ? 0ms : 500ms;
+        config.failover.flap_hold_most = 8s;
+        config.failover.flap_forget = 20s;
+        config.pop.share = 0.25;
+        for (config::Site& site : config.sites) {
+            site.tier = static_cast<config::SiteTier>(below(4) == 0 ? below(4) : 0);
+            if (below(2) == 0) site.capacity.new_flows = 400 + below(4000);
+            if (below(3) == 0) site.domain = {"kr", "campus"};
+        }
+        for (config::Pool& pool : config.pools) {
+            pool.min_sites = below(3);
+            pool.priority = 1 + below(3);
+        }
+        if (config.pools.size() > 1 && below(2) == 0) {
+            config.pools[1].depends_on = {config.pools[0].name};
+            config.pools[1].follow = below(2) == 0;
+        }
+        if (below(3) == 0) write_once(config.pools.back());
         return config;
+    }
+
+    static void write_once(config::Pool& pool) {
+        pool.data = config::Data::kSingleWriter;
+        pool.ready = pool.health;
+        pool.ready.type = config::ProbeType::kHttp;
+        pool.ready.path = "/primary";
+    }
+
+    /// What the pools offer, and what their data layer says.
+    void offer() {
+        for (const config::Pool& pool : world_.config().pools) world_.offered[pool.name] = below(600);
+        world_.primaries.clear();
+        if (below(4) > 0) world_.primaries.insert(any_site());
+        if (below(8) == 0) world_.primaries.insert(any_site());
+        world_.mute.clear();
+        if (below(6) == 0) world_.mute.insert(any_site());
     }
 
     [[nodiscard]] const std::string& any_site() {
@@ -90,6 +128,7 @@ class History {
                 config::Config config = world_.config();
                 std::shuffle(config.pools.begin(), config.pools.end(), random_);
                 config.pools[0].backends[0].weight = 1 + below(200);
+                config.sites[0].capacity.new_flows = below(2) == 0 ? 0 : 400 + below(4000);
                 world_.reload(config);
             }
         }
@@ -113,7 +152,9 @@ class History {
                 FAIL_CHECK("takes new flows while another site may");
             }
             if (!gate.keep) CHECK(site.phase == Phase::kDark);
+            check_room(site);
         }
+        for (const app::PoolStatus& pool : seen.pools) check_pool(pool, seen);
         // Automation never takes the last site away.
         bool any_live = false;
         for (const app::SiteStatus& site : seen.sites) {
@@ -130,9 +171,47 @@ class History {
         }
     }
 
+    /// The limits are those of the capacity, and what is planned keeps within them.
+    void check_room(const app::SiteStatus& site) {
+        const config::Site& described = *world_.config().find_site(site.name);
+        const auto limit = world_.fast.limits.find(site.id);
+        const double most = static_cast<double>(described.capacity.new_flows) * world_.config().pop.share;
+        if (described.capacity.new_flows == 0) return;
+        if (site.budget.new_flows == 0) return;  // a capacity that came with a reload just now
+        CHECK(site.load.new_flows <= site.budget.new_flows * 1.000001);
+        CHECK(site.budget.new_flows <= most * 1.000001);
+        REQUIRE(limit != world_.fast.limits.end());
+        REQUIRE(limit->second.per_second.has_value());
+        CHECK(*limit->second.per_second <= most + 1);
+    }
+
+    void check_pool(const app::PoolStatus& pool, const app::Snapshot& seen) {
+        CAPTURE(pool.name);
+        std::vector<std::string> takes;
+        std::size_t fit = 0;
+        for (const app::PoolSiteStatus& part : pool.sites) {
+            const auto site = std::find_if(seen.sites.begin(), seen.sites.end(),
+                                           [&](const auto& value) { return value.name == part.site; });
+            const bool open = world_.fast.gate(site->id, pool.id).admit > api::kAdmitNone &&
+                              world_.fast.gate(site->id).admit > api::kAdmitNone;
+            if (open) takes.push_back(part.site);
+            const bool good = site->verdict == failover::Verdict::kHealthy && part.up > 0 && part.down == 0;
+            if (good && part.verdict == failover::Verdict::kHealthy) ++fit;
+        }
+        if (pool.single_writer) {
+            CHECK(takes.size() <= 1);
+            for (const std::string& site : takes) CHECK(site == pool.writer);
+        } else if (fit > 0) {
+            CHECK_FALSE(takes.empty());  // a healthy site is never shut to a pool that has no other
+        }
+    }
+
     /// Faults stop: everything comes back, or is held until an operator says so.
     void heal() {
         for (const config::Site& site : world_.config().sites) world_.behave(site.name, Cause::kOk);
+        for (const config::Pool& pool : world_.config().pools) world_.offered[pool.name] = 0;
+        world_.mute.clear();
+        world_.primaries = {world_.config().sites[0].name};
         world_.run(100s);
         check_always();
         for (const config::Site& site : world_.config().sites) {
@@ -153,7 +232,10 @@ class History {
             CHECK(world_.fast.flags(backend.id) == app::BackendFlags{true, true});
         }
         for (const app::PoolStatus& pool : world_.engine().snapshot(world_.now()).pools) {
-            for (const app::PoolSiteStatus& part : pool.sites) CHECK(part.effective == Gate{});
+            for (const app::PoolSiteStatus& part : pool.sites) {
+                const bool here = !pool.single_writer || part.site == *world_.primaries.begin();
+                CHECK((part.effective == Gate{}) == here);
+            }
         }
     }
 
@@ -170,7 +252,7 @@ TEST_CASE("random histories keep every rule, and everything recovers or is held 
     const std::uint64_t first = one != nullptr ? std::strtoull(one, nullptr, 10) : 20'260'501;
     const std::uint64_t count = one != nullptr    ? 1
                                 : many != nullptr ? std::strtoull(many, nullptr, 10)
-                                                  : 1000;
+                                                  : 10'000;
     MESSAGE("seeds " << first << " … " << first + count - 1);
     for (std::uint64_t seed = first; seed < first + count; ++seed) {
         CAPTURE(seed);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,7 @@ struct FakeFastPath {
     std::optional<api::ForwardingPlan> plan;
     std::map<std::pair<api::SiteId, std::optional<api::PoolId>>, api::SiteSwitch> sites;
     std::map<api::BackendId, api::BackendSwitch> backends;
+    std::map<api::SiteId, api::FlowLimit> limits;
     int site_stores = 0, backend_stores = 0, plans = 0;
 
     void take(const Actions& actions) {
@@ -46,6 +48,12 @@ struct FakeFastPath {
             CHECK(value.sequence > before.sequence);
             before = value;
             ++backend_stores;
+        }
+        for (const api::FlowLimit& value : actions.limits) {
+            REQUIRE(value.site.has_value());
+            api::FlowLimit& before = limits[*value.site];
+            CHECK(value.sequence > before.sequence);
+            before = value;
         }
         if (!actions.plan) return;
         CHECK_FALSE(actions.plan->pools.empty());
@@ -64,6 +72,7 @@ struct FakeFastPath {
         if (plan) result.generation = plan->generation;
         for (const auto& [target, value] : sites) result.sites.push_back(value);
         for (const auto& [id, value] : backends) result.backends.push_back(value);
+        for (const auto& [id, value] : limits) result.limits.push_back(value);
         return result;
     }
     [[nodiscard]] Gate gate(api::SiteId site, std::optional<api::PoolId> pool = std::nullopt) const {
@@ -98,6 +107,12 @@ class World {
     /// ACKs of pinned flows advance at these sites.
     std::map<std::string, bool> acks;
     bool signals = true;
+    /// New flows a second that each pool offers, by name.
+    std::map<std::string, double> offered;
+    /// Sites whose data says that it is primary, for `ready` probes (those of path "/primary").
+    std::set<std::string> primaries;
+    /// Sites whose `ready` probes are not answered.
+    std::set<std::string> mute;
 
     void behave(const std::string& site, Cause cause) {
         for (const config::Pool& pool : config_.pools) {
@@ -206,6 +221,13 @@ class World {
         FAIL("no site " << name);
         return {};
     }
+    [[nodiscard]] app::PoolStatus pool(const std::string& name) const {
+        for (const app::PoolStatus& pool : engine_->snapshot(now()).pools) {
+            if (pool.name == name) return pool;
+        }
+        FAIL("no pool " << name);
+        return {};
+    }
     [[nodiscard]] failover::Verdict verdict(const std::string& name) const { return site(name).verdict; }
     [[nodiscard]] Gate gate(const std::string& name) const { return fast.gate(site_id(name)); }
     [[nodiscard]] Gate gate(const std::string& name, const std::string& pool) const {
@@ -281,7 +303,9 @@ class World {
             const Monotonic before = wakeup_;
             perform(engine_->on_tick(now()));
             ++ticks_;
-            if (wakeup_ == before) CHECK(wakeup_.value > time_);  // no busy loop
+            // No busy loop: what is left to do at once is done in a call or two.
+            repeats_ = wakeup_ == before && wakeup_.value <= time_ ? repeats_ + 1 : 0;
+            CHECK(repeats_ < 4);
         }
     }
     app::Signals read_signals() {
@@ -291,16 +315,32 @@ class World {
             if (acks[site.name]) ++ack_counts_[site.name];
             result.sites.push_back({site.id, ack_counts_[site.name]});
         }
+        for (const api::PlanPool& pool : fast.plan->pools) {
+            counts_[pool.name] += offered[pool.name] / 10;
+            result.pools.push_back({pool.id, static_cast<std::uint64_t>(counts_[pool.name]), 0});
+        }
         result.acknowledged = result.scanned = fast.plan->generation;
         return result;
     }
     void launch(const health::ProbeRequest& probe) {
         const auto found = behaviour.find(probe.address);
-        const Cause cause = found == behaviour.end() ? Cause::kOk : found->second;
+        Cause cause = found == behaviour.end() ? Cause::kOk : found->second;
+        if (probe.health->path == "/primary") cause = ready_answer(probe.address, cause);
         const nanoseconds round_trip = 1ms + nanoseconds(probe.serial * 7919 % 3'000'000);
         const nanoseconds wait = cause == Cause::kTimeout ? nanoseconds(probe.health->timeout) : round_trip;
         pending_.emplace(time_ + wait,
                          Answer{probe.serial, {cause, 0, cause == Cause::kOk ? round_trip : 0ns}});
+    }
+
+    [[nodiscard]] Cause ready_answer(const api::IpAddress& address, Cause health) const {
+        for (const config::Pool& pool : config_.pools) {
+            for (const config::Backend& backend : pool.backends) {
+                if (backend.address != address) continue;
+                if (health == Cause::kTimeout || mute.contains(backend.site)) return Cause::kTimeout;
+                return primaries.contains(backend.site) ? Cause::kOk : Cause::kBadStatus;
+            }
+        }
+        return Cause::kTimeout;
     }
 
     config::Config config_;
@@ -309,10 +349,12 @@ class World {
     std::optional<Engine> engine_;
     std::multimap<nanoseconds, Answer> pending_;
     std::map<std::string, std::uint64_t> ack_counts_;
+    std::map<std::string, double> counts_;
     Monotonic wakeup_ = health::kNever;
     nanoseconds next_signals_{0};
     bool connected_ = false;
     int ticks_ = 0;
+    int repeats_ = 0;
 };
 
 }  // namespace detour::test

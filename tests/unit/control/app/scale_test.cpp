@@ -1,0 +1,104 @@
+// 1,000 pools, 16 sites, 10,000 backends: what a plan costs, and what stands between a verdict and its
+// switch.
+//
+// Processor time, so that other work on the machine does not count. The bounds are generous; the figures are
+// printed.
+#include <ctime>
+
+#include "control/plan/plan.h"
+#include "dataplane/core/tables.h"
+#include "tests/unit/control/app/world.h"
+
+using namespace detour;
+using namespace detour::test;
+
+namespace {
+
+constexpr unsigned kPools = 1000;
+constexpr unsigned kSites = 16;
+constexpr unsigned kBackends = 10;  ///< of each pool, each in another site
+
+config::Config big_config() {
+    Shape shape;
+    shape.sites.clear();
+    for (unsigned s = 0; s < kSites; ++s) shape.sites.push_back("site" + std::to_string(s));
+    shape.pools = kPools;
+    shape.backends = 1;
+    config::Config config = sample_config(shape);
+    for (unsigned p = 0; p < kPools; ++p) {
+        config::Pool& pool = config.pools[p];
+        std::rotate(pool.backends.begin(), pool.backends.begin() + p % kSites, pool.backends.end());
+        pool.backends.resize(kBackends);
+        for (unsigned n = 0; n < kBackends; ++n) {
+            pool.backends[n].address =
+                api::IpAddress::v4({10, static_cast<std::uint8_t>(n), static_cast<std::uint8_t>(p / 256),
+                                    static_cast<std::uint8_t>(p)});
+        }
+        pool.health.interval = config::milliseconds{1000};
+        pool.priority = 1 + p % 3;
+    }
+    for (config::Site& site : config.sites) site.capacity.new_flows = 10'000;
+    return config;
+}
+
+template <class F>
+double milliseconds_of(F work) {
+    const auto now = [] {
+        timespec time{};
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+        return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) / 1e6;
+    };
+    const double start = now();
+    work();
+    return now() - start;
+}
+
+}  // namespace
+
+TEST_CASE("1,000 pools, 16 sites, 10,000 backends: the full plan, one site's change, and the switch") {
+    const config::Config config = big_config();
+    plan::Ids ids;
+    REQUIRE(ids.assign(config, api::Generation{1}, api::Generation{0}).has_value());
+    World world(config);
+    const plan::NextHops hops = world.hops();
+    api::Result<api::ForwardingPlan> plan;
+    const double making =
+        milliseconds_of([&] { plan = plan::make_plan(config, ids, hops, api::Generation{1}, {}); });
+    REQUIRE(plan.has_value());
+    std::unique_ptr<const core::ForwardingTables> tables;
+    const double building = milliseconds_of([&] { tables = core::build_tables(*plan, nullptr).value(); });
+    api::ForwardingPlan next = *plan;
+    next.generation = api::Generation{2};
+    for (api::PlanPool& pool : next.pools) {  // one site's backends get another weight, in ten pools
+        if (pool.id.value() % 100 == 0) pool.sites[0].backends[0].weight = api::Weight{7};
+    }
+    std::unique_ptr<const core::ForwardingTables> after;
+    const double changing = milliseconds_of([&] { after = core::build_tables(next, tables.get()).value(); });
+    CHECK(after->built.maglev_tables == 10);
+    CHECK(after->built.site_tables == 0);
+    MESSAGE("plan " << making << " ms, tables " << building << " ms, after a change of one site " << changing
+                    << " ms");
+    CHECK(making < 500);
+    CHECK(building < 2000);
+    CHECK(changing < 200);
+}
+
+TEST_CASE("1,000 pools, 16 sites, 10,000 backends: a site's switch leaves with the verdict") {
+    World world(big_config());
+    for (const config::Pool& pool : world.config().pools) world.offered[pool.name] = 10;
+    world.boot();
+    world.run(2s);
+    world.behave("site3", Cause::kTimeout);
+    const int before = world.fast.site_stores;
+    double longest = 0;
+    double switching = 0;
+    while (world.gate("site3").admit != api::kAdmitNone) {
+        const double took = milliseconds_of([&] { world.run(1ms); });
+        longest = std::max(longest, took);
+        switching = took;
+        REQUIRE(world.time() < 1100s);
+    }
+    MESSAGE("the millisecond of the switch took " << switching << " ms of work, the longest " << longest
+                                                  << " ms; " << world.fast.site_stores - before << " stores");
+    CHECK(switching < 500);
+}
