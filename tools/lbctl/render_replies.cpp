@@ -103,6 +103,32 @@ std::string render(const ConfigInfo& config, const View& view) {
     return out;
 }
 
+namespace {
+
+/// What this host would ask of each site.
+std::string loads_text(const PlanFailReply& forecast, const View& view) {
+    if (forecast.loads.empty()) return "";
+    Table table({{"SITE"},
+                 {"NEW FLOWS/S", Align::kRight},
+                 {"AFTER", Align::kRight},
+                 {"OF AT MOST", Align::kRight},
+                 {"GBIT/S AFTER", Align::kRight},
+                 {"OF AT MOST", Align::kRight}});
+    for (const SiteLoad& load : forecast.loads) {
+        const bool flows = load.new_flows_capacity && load.new_flows_after > *load.new_flows_capacity;
+        const bool bytes = load.gbps_capacity && load.gbps_after > *load.gbps_capacity;
+        table.row({{load.site},
+                   {fmt::format("{:.0f}", load.new_flows_now)},
+                   {fmt::format("{:.0f}", load.new_flows_after), flows ? Tone::kBad : Tone::kPlain},
+                   {load.new_flows_capacity ? fmt::format("{:.0f}", *load.new_flows_capacity) : ""},
+                   {fmt::format("{:.3g}", load.gbps_after), bytes ? Tone::kBad : Tone::kPlain},
+                   {load.gbps_capacity ? fmt::format("{:.3g}", *load.gbps_capacity) : ""}});
+    }
+    return "\n" + table.render(view.colour);
+}
+
+}  // namespace
+
 std::string render(const PlanFailReply& forecast, const View& view) {
     std::string failing;
     for (const std::string& site : forecast.failing)
@@ -120,15 +146,18 @@ std::string render(const PlanFailReply& forecast, const View& view) {
             const bool over = site.load_after && *site.load_after > 1;
             std::string note = site.fails ? "fails" : over ? "OVERLOADED" : "";
             if (pool.lost) note = "NO SITE LEFT";
-            table.row({{pool.pool},
-                       {site.site},
-                       {percent_text(site.now)},
-                       {percent_text(site.after)},
-                       {site.load_after ? percent_text(*site.load_after) : ""},
-                       {note.empty() ? " " : note, over || pool.lost ? Tone::kBad : Tone::kPlain}});
+            if (pool.shed && !pool.lost) note = fmt::format("SHEDS {}", percent_text(*pool.shed));
+            table.row(
+                {{pool.pool},
+                 {site.site},
+                 {percent_text(site.now)},
+                 {percent_text(site.after)},
+                 {site.load_after ? percent_text(*site.load_after) : ""},
+                 {note.empty() ? " " : note, over || pool.lost || pool.shed ? Tone::kBad : Tone::kPlain}});
         }
     }
     out += table.render(view.colour);
+    out += loads_text(forecast, view);
     for (const std::string& warning : forecast.warnings) {
         out += toned("WARNING  " + printable(warning), Tone::kWarning, view.colour) + "\n";
     }

@@ -72,6 +72,21 @@ Table site_table(std::span<const SiteStatus> sites, const View& view) {
     return table;
 }
 
+/// Those that hold more than one site: the others say what their site says.
+std::string domains_text(std::span<const DomainStatus> domains, const View& view) {
+    Table table({{"DOMAIN"}, {"VERDICT"}, {"SITES TAKING", Align::kRight}, {"BACKENDS UP", Align::kRight}});
+    bool any = false;
+    for (const DomainStatus& domain : domains) {
+        if (domain.sites < 2) continue;
+        any = true;
+        table.row({{domain.path},
+                   state_cell(domain.verdict),
+                   up_cell(domain.taking, domain.sites),
+                   up_cell(domain.backends_up, domain.backends)});
+    }
+    return any ? "\n" + table.render(view.colour) : "";
+}
+
 Table drain_table(std::span<const Drain> drains, const View& view) {
     Table table({{"DRAIN"},
                  {"KIND"},
@@ -167,6 +182,7 @@ std::string render(const Status& status, const View& view) {
         out += toned("ALARM  " + printable(alarm), Tone::kBad, view.colour) + "\n";
     }
     out += "\n" + site_table(status.sites, view).render(view.colour);
+    out += domains_text(status.domains, view);
     if (!status.drains.empty()) out += "\n" + drain_table(status.drains, view).render(view.colour);
     const std::string next = next_command(status);
     if (!next.empty()) out += "\nnext: " + next + "\n";
