@@ -1,5 +1,6 @@
 // The part of the views that fills /metrics.
 #include <algorithm>
+#include <map>
 
 #include "control/app/api_view.h"
 #include "dataplane.pb.h"
@@ -47,7 +48,11 @@ void fill_host(const ViewInput& in, control::MetricsInput& out) {
 void fill_workers_and_ports(const ViewInput& in, control::MetricsInput& out) {
     for (const auto& worker : in.figures.stats().workers()) {
         control::WorkerMetrics metrics{
-            worker.worker(), worker.acknowledged(), worker.flows_v4(), worker.flows_v6(), {}};
+            worker.worker(), worker.acknowledged(), worker.flows_v4(), worker.flows_v6(), {}, 0, {}};
+        const auto& swept = worker.sweep();
+        metrics.not_inserted = worker.not_inserted();
+        metrics.swept = {swept.resets(),   swept.asked(),    swept.answered(),
+                         swept.repeated(), swept.backends(), swept.undelivered()};
         for (const auto& counter : worker.counters()) {
             if (counter.reason() < api::kReasonCount) metrics.packets[counter.reason()] = counter.value();
         }
@@ -113,9 +118,19 @@ void fill_pools(const ViewInput& in, control::MetricsInput& out) {
             metrics.packets = counted.packets();
             metrics.bytes = counted.bytes();
             metrics.too_big = counted.too_big();
+            metrics.shed = counted.shed();
         }
         out.pools.push_back(std::move(metrics));
     }
+}
+
+void fill_pool_sites(const ViewInput& in, control::MetricsInput& out) {
+    std::map<std::uint32_t, std::uint64_t> flows;
+    for (const auto& backend : in.figures.stats().backends()) flows[backend.backend()] = backend.flows();
+    std::map<std::pair<std::string, std::string>, std::uint64_t> sums;
+    for (const auto& backend : in.snapshot.backends)
+        sums[{backend.pool, backend.site}] += value_of(flows, std::uint32_t{backend.id.value()});
+    for (const auto& [key, sum] : sums) out.pool_sites.push_back({key.first, key.second, sum});
 }
 
 }  // namespace
@@ -126,6 +141,7 @@ control::MetricsInput view_metrics(const ViewInput& in) {
     fill_workers_and_ports(in, out);
     fill_sites(in, out);
     fill_pools(in, out);
+    fill_pool_sites(in, out);
     for (const auto& [key, count] : in.counters.probes) out.probes.push_back({key.first, key.second, count});
     return out;
 }

@@ -64,9 +64,15 @@ constexpr std::array kFamilies{
     MetricFamily{"detour_pool_bytes_total", kCounter, "Bytes forwarded for the pool, inner IP."},
     MetricFamily{"detour_pool_too_big_total", kCounter,
                  "Packets of the pool that were too big for the tunnel."},
+    MetricFamily{"detour_pool_shed_total", kCounter, "New flows of the pool refused for a limit."},
+    MetricFamily{"detour_pool_flows", kGauge, "Live flows pinned to the pool in a site, some seconds old."},
     MetricFamily{"detour_worker_packets_total", kCounter,
                  "Packets by worker, outcome and reason; each ends in one."},
     MetricFamily{"detour_worker_flows", kGauge, "Flows remembered by the worker, by IP family."},
+    MetricFamily{"detour_worker_flows_not_inserted_total", kCounter,
+                 "Flows that were forwarded but not remembered: too many new ones in a second."},
+    MetricFamily{"detour_worker_swept_total", kCounter,
+                 "Clients of stranded flows that the sweep told, by what came of it."},
     MetricFamily{"detour_worker_generation", kGauge, "The plan that the worker runs on."},
     MetricFamily{"detour_port_up", kGauge, "1 while the port has a link."},
     MetricFamily{"detour_port_received_packets_total", kCounter, "Packets received."},
@@ -90,6 +96,10 @@ constexpr std::array kFamilies{
 
 constexpr std::array<std::string_view, 7> kVerdicts{"healthy",    "degraded", "suspect", "dark",
                                                     "recovering", "drained",  "unknown"};
+
+/// In the order of WorkerMetrics::swept.
+constexpr std::array<std::string_view, 6> kSwept{"reset",    "asked",   "answered",
+                                                 "repeated", "backend", "undelivered"};
 
 struct Label {
     std::string_view name;
@@ -237,6 +247,7 @@ void write_pools(Page& page, const std::vector<PoolMetrics>& pools) {
     pooled("detour_pool_packets_total", &P::packets);
     pooled("detour_pool_bytes_total", &P::bytes);
     pooled("detour_pool_too_big_total", &P::too_big);
+    pooled("detour_pool_shed_total", &P::shed);
 }
 
 std::string_view outcome_name(api::Outcome outcome) noexcept {
@@ -253,6 +264,11 @@ std::string_view outcome_name(api::Outcome outcome) noexcept {
     return kUnknown;
 }
 
+void write_pool_sites(Page& page, const std::vector<PoolSiteMetrics>& rows) {
+    page.family("detour_pool_flows");
+    for (const PoolSiteMetrics& row : rows) page.sample({{"pool", row.pool}, {"site", row.site}}, row.flows);
+}
+
 void write_workers(Page& page, const std::vector<WorkerMetrics>& workers) {
     page.family("detour_worker_packets_total");
     for (const WorkerMetrics& worker : workers) {
@@ -267,6 +283,15 @@ void write_workers(Page& page, const std::vector<WorkerMetrics>& workers) {
         const std::string id = fmt::format("{}", worker.worker);
         page.sample({{"worker", id}, {"family", "v4"}}, worker.flows_v4);
         page.sample({{"worker", id}, {"family", "v6"}}, worker.flows_v6);
+    }
+    page.family("detour_worker_flows_not_inserted_total");
+    for (const WorkerMetrics& worker : workers)
+        page.sample({{"worker", fmt::format("{}", worker.worker)}}, worker.not_inserted);
+    page.family("detour_worker_swept_total");
+    for (const WorkerMetrics& worker : workers) {
+        for (std::size_t i = 0; i < kSwept.size(); ++i)
+            page.sample({{"worker", fmt::format("{}", worker.worker)}, {"result", kSwept[i]}},
+                        worker.swept[i]);
     }
     page.family("detour_worker_generation");
     for (const WorkerMetrics& worker : workers) {
@@ -312,6 +337,7 @@ std::string render_metrics(const MetricsInput& input, const ApiMetrics& api) {
     write_process(page, input);
     write_sites(page, input.sites);
     write_pools(page, input.pools);
+    write_pool_sites(page, input.pool_sites);
     write_workers(page, input.workers);
     write_ports(page, input.ports);
     write_api(page, api);

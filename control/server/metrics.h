@@ -23,6 +23,9 @@ struct WorkerMetrics {
     std::uint64_t flows_v4 = 0;
     std::uint64_t flows_v6 = 0;
     std::array<std::uint64_t, api::kReasonCount> packets{};  ///< by Reason
+    std::uint64_t not_inserted = 0;
+    /// What the sweep of stranded flows did: resets, asked, answered, repeated, backends, undelivered.
+    std::array<std::uint64_t, 6> swept{};
 };
 
 struct PortMetrics {
@@ -36,6 +39,12 @@ struct PortMetrics {
     std::uint64_t kernel_received = 0;
     std::uint64_t kernel_sent = 0;
     std::uint64_t kernel_lost = 0;
+};
+
+struct PoolSiteMetrics {
+    std::string pool;
+    std::string site;
+    std::uint64_t flows = 0;  ///< live ones, some seconds old
 };
 
 struct SiteMetrics {
@@ -64,6 +73,7 @@ struct PoolMetrics {
     std::uint64_t packets = 0;
     std::uint64_t bytes = 0;
     std::uint64_t too_big = 0;
+    std::uint64_t shed = 0;
 };
 
 struct ProbeMetrics {
@@ -97,6 +107,7 @@ struct MetricsInput {
     std::vector<PortMetrics> ports;
     std::vector<SiteMetrics> sites;
     std::vector<PoolMetrics> pools;
+    std::vector<PoolSiteMetrics> pool_sites;
     std::vector<ProbeMetrics> probes;
 };
 

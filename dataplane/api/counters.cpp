@@ -64,6 +64,9 @@ const std::array<ReasonInfo, kReasonCount> kReasons{{
      "side."},
     {Reason::kForwardedIcmp, kForwarded, "forwarded_icmp",
      "An ICMP error about a VIP's flow, sent to that flow's backend."},
+    {Reason::kShed, kDropped, "shed", "A new flow beyond the limit that its pool or its site has now."},
+    {Reason::kShedReset, kAnswered, "shed_reset",
+     "A SYN beyond the limit that its pool or its site has now, answered with a RST."},
 }};
 
 }  // namespace detour::api

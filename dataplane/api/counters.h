@@ -53,6 +53,8 @@ enum class Reason : std::uint8_t {
     kTransmitFull,
     kKernelFull,
     kForwardedIcmp,  // an ICMP error about a flow, sent to the flow's backend
+    kShed,           // a new flow beyond its pool's or site's limit
+    kShedReset,      // the same, its SYN answered with a RST
     kCount,
 };
 

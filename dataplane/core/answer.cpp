@@ -4,6 +4,7 @@
 
 #include "dataplane/core/bytes.h"
 #include "dataplane/core/checksum.h"
+#include "dataplane/core/ip_headers.h"
 #include "dataplane/core/parse.h"
 
 namespace detour::core {
@@ -12,7 +13,6 @@ namespace {
 constexpr std::uint8_t kProtocolIcmp = 1;
 constexpr std::uint8_t kProtocolTcp = 6;
 constexpr std::uint8_t kProtocolIcmp6 = 58;
-constexpr std::size_t kMaxLinkHeader = 14 + 4 * kMaxVlanTags;
 
 void swap_macs(std::uint8_t* frame) noexcept {
     std::array<std::uint8_t, 6> destination{};
@@ -21,47 +21,8 @@ void swap_macs(std::uint8_t* frame) noexcept {
     std::memcpy(frame + 6, destination.data(), 6);
 }
 
-/// A 20-byte IPv4 header; addresses as on the wire.
-void write_ipv4(std::uint8_t* ip, std::uint8_t protocol, std::uint16_t total, std::uint32_t source,
-                std::uint32_t destination) noexcept {
-    std::memset(ip, 0, 20);
-    ip[0] = 0x45;
-    store_be16(ip + 2, total);
-    ip[6] = 0x40;  // DF
-    ip[8] = 64;
-    ip[9] = protocol;
-    store(ip + 12, source);
-    store(ip + 16, destination);
-    store(ip + 10, checksum(ip, 20));
-}
-
-struct Address6 {
-    std::array<std::uint8_t, 16> bytes;
-};
-
-void write_ipv6(std::uint8_t* ip, std::uint8_t next, std::uint16_t payload, const Address6& source,
-                const Address6& destination) noexcept {
-    std::memset(ip, 0, 8);
-    ip[0] = 0x60;
-    store_be16(ip + 4, payload);
-    ip[6] = next;
-    ip[7] = 64;
-    std::memcpy(ip + 8, source.bytes.data(), 16);
-    std::memcpy(ip + 24, destination.bytes.data(), 16);
-}
-
-/// Pseudo header and payload, both families; `ip` holds the written header.
-std::uint16_t transport_checksum(const std::uint8_t* ip, bool v6, std::uint8_t protocol,
-                                 std::uint16_t length) noexcept {
-    std::uint64_t sum = static_cast<std::uint64_t>(swap16(length)) + swap16(protocol);
-    sum = v6 ? checksum_add(sum, ip + 8, 32) : checksum_add(sum, ip + 12, 8);
-    sum = checksum_add(sum, ip + (v6 ? 40 : 20), length);
-    return static_cast<std::uint16_t>(~checksum_fold(sum));
-}
-
-}  // namespace
-
-void answer_with_reset(Packet& p) noexcept {
+/// Turns a TCP segment into a bare one from its destination to its source.
+void answer(Packet& p, std::uint32_t sequence, std::uint32_t acknowledgement, std::uint8_t flags) noexcept {
     std::uint8_t* ip = p.data + p.l3;
     const bool v6 = p.v6 != 0;
     if (v6) {
@@ -78,13 +39,24 @@ void answer_with_reset(Packet& p) noexcept {
     std::memset(tcp, 0, 20);
     store(tcp, p.destination_port);
     store(tcp + 2, p.source_port);
-    store_be32(tcp + 4, p.acknowledgement);
+    store_be32(tcp + 4, sequence);
+    store_be32(tcp + 8, acknowledgement);
     tcp[12] = 5U << 4U;
-    tcp[13] = kTcpRst;
+    tcp[13] = flags;
     store(tcp + 16, transport_checksum(ip, v6, kProtocolTcp, 20));
     swap_macs(p.data);
     p.ip_length = static_cast<std::uint16_t>(header + 20);
     p.length = static_cast<std::uint16_t>(p.l3 + p.ip_length);
+}
+
+}  // namespace
+
+void answer_with_reset(Packet& p) noexcept {
+    answer(p, p.acknowledgement, 0, kTcpRst);
+}
+
+void refuse_syn(Packet& p) noexcept {
+    answer(p, 0, p.sequence + 1, kTcpRst | kTcpAck);
 }
 
 bool answer_too_big(Packet& p, std::uint16_t mtu) noexcept {

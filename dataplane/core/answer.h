@@ -14,6 +14,10 @@ namespace detour::core {
 /// headers go.
 void answer_with_reset(Packet& packet) noexcept;
 
+/// Turns a SYN without ACK into the RST that refuses it: it acknowledges the SYN (RFC 9293 section 3.10.7.1).
+/// What data the SYN may have carried is not acknowledged.
+void refuse_syn(Packet& packet) noexcept;
+
 /// Turns a packet into ICMP "fragmentation needed" (RFC 792, 1191) or ICMPv6 "packet too big" (RFC 4443) that
 /// quotes it. `mtu` is the largest IP packet that the tunnel carries, bytes. False when the headroom is too
 /// small.

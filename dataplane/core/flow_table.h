@@ -33,11 +33,17 @@ namespace detour::core {
 enum class FlowState : std::uint8_t {
     kEmpty = 0,
     kTombstone = 1,    ///< was reset; answered again until its client is gone
-    kClosing = 2,      ///< FIN or RST seen
-    kSeenOnce = 3,     ///< one packet
-    kUdp = 4,          ///< UDP, more than one packet
-    kEstablished = 5,  ///< TCP, more than one packet
+    kSwept = 2,        ///< was reset by the sweep, which has not heard from its client yet
+    kClosing = 3,      ///< FIN or RST seen
+    kSeenOnce = 4,     ///< one packet
+    kUdp = 5,          ///< UDP, more than one packet
+    kEstablished = 6,  ///< TCP, more than one packet
 };
+
+/// The flow is over: its client was told, and is told again whatever becomes of the site.
+[[nodiscard]] constexpr bool was_reset(FlowState state) noexcept {
+    return state == FlowState::kTombstone || state == FlowState::kSwept;
+}
 
 /// The value word of an entry: ack 32 | backend 16 | state 3, syn-pending 1, age 12.
 class FlowValue {
@@ -103,6 +109,7 @@ inline constexpr std::uint64_t kTickNs = 2'000'000'000ULL;
         case FlowState::kEmpty:
             return 0;
         case FlowState::kTombstone:
+        case FlowState::kSwept:
             return 30;  // 60 s
         case FlowState::kClosing:
             return 30;  // 60 s: retransmitted FINs still reach the backend

@@ -3,12 +3,15 @@
 // Reads nothing beyond `length`. What it accepts is safe for every later stage. Pure function.
 #pragma once
 
+#include <cstddef>
+
 #include "dataplane/core/batch.h"
 #include "dataplane/core/bytes.h"
 
 namespace detour::core {
 
 inline constexpr unsigned kMaxVlanTags = 2;
+inline constexpr std::size_t kMaxLinkHeader = 14 + 4 * kMaxVlanTags;  ///< bytes
 inline constexpr unsigned kMaxExtensionHeaders = 8;
 
 inline constexpr std::uint8_t kTcpFin = 0x01;

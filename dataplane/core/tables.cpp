@@ -58,6 +58,16 @@ class HeaderWriter {
     EncapHeader& header_;
 };
 
+[[nodiscard]] VipAddress vip_address(const api::Vip& vip, std::uint16_t pool) {
+    VipAddress out;
+    std::memcpy(out.address.data(), vip.address.bytes().data(), out.address.size());
+    out.port = __builtin_bswap16(vip.port.value());
+    out.pool = pool;
+    out.protocol = static_cast<std::uint8_t>(vip.protocol);
+    out.v6 = vip.address.is_v6() ? 1 : 0;
+    return out;
+}
+
 /// The outer IPv6 header's next header; 0 for IPIP, where each packet's own family decides.
 [[nodiscard]] std::uint8_t next_header(api::Encap encap) {
     if (encap == api::Encap::kGue) return kUdp;
@@ -176,16 +186,31 @@ class TablesBuilder {
 
     void size_arrays() {
         std::size_t vips = 0;
+        std::size_t ids = 0;
         std::size_t backends = 0;
         for (const api::PlanPool& pool : plan_.pools) {
             vips += pool.vips.size();
+            for (const api::PlanVip& vip : pool.vips) ids = std::max(ids, std::size_t{vip.id.value()} + 1);
             for (const api::PlanPoolSite& site : pool.sites)
                 for (const api::PlanBackend& backend : site.backends)
                     backends = std::max(backends, std::size_t{backend.id.value()} + 1);
         }
         tables_->vips = VipMap(vips);
+        tables_->vip_addresses.resize(ids);
         tables_->headers.resize(backends);
         tables_->backends.resize(backends);
+    }
+
+    /// The priorities in use, in order, are spread over the 16 levels.
+    [[nodiscard]] std::uint8_t level_of(std::uint32_t priority) {
+        if (priorities_.empty()) {
+            for (const api::PlanPool& pool : plan_.pools) priorities_.push_back(pool.priority);
+            std::sort(priorities_.begin(), priorities_.end());
+            priorities_.erase(std::unique(priorities_.begin(), priorities_.end()), priorities_.end());
+        }
+        const auto found = std::lower_bound(priorities_.begin(), priorities_.end(), priority);
+        const auto rank = static_cast<std::size_t>(found - priorities_.begin());
+        return static_cast<std::uint8_t>(rank * 16 / priorities_.size());
     }
 
     void add_pool(const api::PlanPool& pool) {
@@ -195,11 +220,13 @@ class TablesBuilder {
                 entry.vip,
                 {.pool = index, .pool_id = pool.id.value(), .vip = entry.id.value(), .hash = pool.hash});
             tables_->vip_present.set(entry.id.value());
+            tables_->vip_addresses[entry.id.value()] = vip_address(entry.vip, index);
         }
         PoolEntry& entry = tables_->pools.emplace_back();
         entry.id = pool.id;
         entry.hash = pool.hash;
         entry.stranded = pool.stranded;
+        entry.shed_level = level_of(pool.priority);
         entry.site_index.fill(kNoSiteId);
         std::vector<RankedSite> ranked;
         for (const api::PlanPoolSite& site : pool.sites) {
@@ -282,6 +309,7 @@ class TablesBuilder {
     std::vector<const api::PlanNextHop*> hops_;     ///< by NextHopId
     std::map<SitesContent, std::shared_ptr<const SiteTable>> site_tables_;
     std::vector<MaglevMember> members_;
+    std::vector<std::uint32_t> priorities_;  ///< in use, sorted
 };
 
 }  // namespace

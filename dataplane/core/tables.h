@@ -71,11 +71,22 @@ struct alignas(64) PoolEntry {
     api::PoolId id;
     api::HashKey hash = api::HashKey::kFiveTuple;
     api::Stranded stranded = api::Stranded::kReset;
+    /// 0 … 15: the most important pools first. Pools of one priority share a level.
+    std::uint8_t shed_level = 0;
     std::shared_ptr<const SiteTable> sites;
     /// The sites with a backend that may take flows, in no particular order; found through site_index.
     std::vector<PoolSiteEntry> per_site;
     /// Site id -> index into per_site, 255 for none.
     std::array<std::uint8_t, 256> site_index{};
+};
+
+/// A VIP by its id, for segments that we make ourselves and for what a flow entry says.
+struct VipAddress {
+    std::array<std::uint8_t, 16> address{};  ///< wire bytes; IPv4 in the first 4
+    std::uint16_t port = 0;                  ///< wire order
+    std::uint16_t pool = 0;                  ///< index into pools
+    std::uint8_t protocol = 0;
+    std::uint8_t v6 = 0;
 };
 
 struct BuildStatistics {
@@ -96,6 +107,7 @@ class ForwardingTables {
     std::uint32_t resets_per_second = 0;
     std::uint32_t icmp_per_second = 0;
     std::bitset<api::kMaxVips> vip_present;  ///< by VipId
+    std::vector<VipAddress> vip_addresses;   ///< by VipId, where vip_present
     BuildStatistics built;
 
     [[nodiscard]] bool has_vip(std::uint16_t id) const noexcept {

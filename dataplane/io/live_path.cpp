@@ -12,6 +12,10 @@
 namespace detour::io {
 namespace {
 
+// A flood of flows that nobody meant to keep can turn a worker's whole table over no faster than this.
+constexpr std::size_t kTableTurnSeconds = 4;
+constexpr std::size_t kLeastInserts = 10'000;
+
 // Worker w runs on lcore w + 1 (eal.h).
 unsigned lcore_of(unsigned worker) {
     return worker + 1;
@@ -57,9 +61,10 @@ void LivePath::make_workers(const Arguments& arguments) {
     limits.flows_v4 = arguments.flows_per_worker;
     limits.flows_v6 = std::max<std::size_t>(arguments.flows_per_worker / 4, 1);
     limits.workers = arguments.workers;
+    limits.inserts = std::max(arguments.flows_per_worker / kTableTurnSeconds, kLeastInserts);
     for (unsigned i = 0; i < arguments.workers; ++i) {
         workers_.push_back(std::make_unique<Worker>(
-            WorkerSetup{i, ports_, publication_, host_, *kernel_path_, arguments.idle_sleep, limits}));
+            WorkerSetup{i, ports_, publication_, host_, *kernel_path_, pool_, arguments.idle_sleep, limits}));
     }
 }
 

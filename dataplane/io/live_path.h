@@ -46,7 +46,7 @@ class LivePath final : public FastPath {
     void make_workers(const Arguments& arguments);
 
     KernelSide kernel_side_;
-    rte_mempool* pool_ = nullptr;
+    rte_mempool* pool_ = nullptr;  ///< EAL's; packet buffers of ports and workers
     std::vector<EthernetPort> ports_;
     core::HostState host_;
     Publication publication_;

@@ -36,6 +36,14 @@ void collect_worker(const Worker& worker, wire::WorkerStats& out) {
         row.set_reason(reason);
         row.set_value(value);
     }
+    out.set_not_inserted(state.not_inserted.get());
+    wire::SweepStats& sweep = *out.mutable_sweep();
+    sweep.set_resets(state.swept.resets.get());
+    sweep.set_asked(state.swept.asked.get());
+    sweep.set_answered(state.swept.answered.get());
+    sweep.set_repeated(state.swept.repeated.get());
+    sweep.set_backends(state.swept.backends.get());
+    sweep.set_undelivered(state.swept.undelivered.get());
     collect_sites(state, out);
 }
 
@@ -45,20 +53,23 @@ void collect_pools(Workers workers, wire::StatsReply& reply) {
         std::uint64_t bytes = 0;
         std::uint64_t too_big = 0;
         std::uint64_t new_flows = 0;
+        std::uint64_t shed = 0;
         for (const auto& worker : workers) {
             const stages::PoolTally& tally = worker->state().pools[id];
             packets += tally.packets.get();
             bytes += tally.bytes.get();
             too_big += tally.too_big.get();
             new_flows += tally.new_flows.get();
+            shed += tally.shed.get();
         }
-        if (packets == 0 && too_big == 0) continue;
+        if (packets == 0 && too_big == 0 && shed == 0) continue;
         wire::PoolStats& row = *reply.add_pools();
         row.set_pool(id);
         row.set_packets(packets);
         row.set_bytes(bytes);
         row.set_too_big(too_big);
         row.set_new_flows(new_flows);
+        row.set_shed(shed);
     }
 }
 

@@ -1,9 +1,10 @@
 // A worker: one thread that receives, runs the pipeline and transmits, to completion, burst by burst.
 //
 // Owns receive queues index, index + workers, … and transmit queue `index` of every port. No lock and no
-// allocation in the loop; a system call only to sleep when idle, and to wake the kernel path. An idle worker
-// sleeps longer and longer up to `idle_sleep`; it is offline for RCU meanwhile. run() on the worker's thread;
-// stop() and the getters from any.
+// allocation in the loop; a system call only to sleep when idle, and to wake the kernel path. Segments of our
+// own making (resets of the sweep) take their buffers from the ports' pool. An idle worker sleeps longer and
+// longer up to `idle_sleep`; it is offline for RCU meanwhile. run() on the worker's thread; stop() and the
+// getters from any.
 #pragma once
 
 #include <rte_mbuf.h>
@@ -22,6 +23,8 @@
 #include "dataplane/io/publication.h"
 #include "dataplane/stages/worker_state.h"
 
+struct rte_mempool;
+
 namespace detour::io {
 
 struct WorkerSetup {
@@ -30,6 +33,7 @@ struct WorkerSetup {
     Publication& publication;
     const core::HostState& host;
     KernelPath& kernel;
+    rte_mempool* pool = nullptr;  ///< of the ports; outlives the worker
     std::chrono::microseconds idle_sleep{100};
     stages::WorkerLimits limits;
 };
@@ -67,6 +71,12 @@ class alignas(64) Worker {
     void dispatch() noexcept;
     [[nodiscard]] unsigned flush(std::size_t port) noexcept;
     [[nodiscard]] unsigned send_for_kernel() noexcept;
+    /// Looks for stranded flows. True when there is more to do at once.
+    [[nodiscard]] bool sweep_stranded(const core::ForwardingTables& tables, std::size_t buckets) noexcept;
+    /// Sends the segments that the stages made.
+    void send_segments(const core::ForwardingTables& tables) noexcept;
+    [[nodiscard]] bool send_segment(const core::Segment& segment,
+                                    const core::ForwardingTables& tables) noexcept;
     void flush_kernel() noexcept;
     void count(api::Reason reason, std::uint64_t n) noexcept;
     void rest() noexcept;
@@ -77,6 +87,7 @@ class alignas(64) Worker {
     Publication& publication_;
     const core::HostState& host_;
     KernelPath& kernel_;
+    rte_mempool* const pool_;
     const std::chrono::nanoseconds longest_sleep_;
 
     stages::WorkerState state_;

@@ -55,6 +55,15 @@ struct KeyedV6 {
     return context.host.keeps(pool, api::SiteId{context.tables.backends[backend].site});
 }
 
+/// True where the flows of `backend` are ended although it lives: it is told too, and no pool is spared.
+[[nodiscard]] inline bool ends(std::uint16_t backend, api::PoolId pool, const Context& context) noexcept {
+    if (!context.tables.has_backend(backend)) return false;
+    const core::BackendValue own = context.host.backend(api::BackendId{backend});
+    const core::SwitchValue site =
+        context.host.effective(pool, api::SiteId{context.tables.backends[backend].site});
+    return (!own.keep && own.end) || (!site.keep && site.end);
+}
+
 /// What chooses site and backend for `packet` of the client at `client` (an address as in the packet).
 [[nodiscard]] inline std::uint64_t choice_hash(const core::Packet& packet, const std::uint8_t* client,
                                                api::HashKey key, const core::HashSeed& seed) noexcept {

@@ -1,5 +1,6 @@
 #include "dataplane/core/answer.h"
 #include "dataplane/stages/flow.h"
+#include "dataplane/stages/new_flows.h"
 
 namespace detour::stages {
 namespace {
@@ -22,21 +23,26 @@ void stranded(Packet& p, Entry& entry, const Context& context) noexcept {
     WorkerState& w = context.worker;
     const core::PoolEntry& pool = context.tables.pools[p.pool];
     const FlowValue v = entry.value();
-    if (pool.stranded == api::Stranded::kKeep && v.state() != FlowState::kTombstone) {
+    const bool end = ends(v.backend(), pool.id, context);
+    if (pool.stranded == api::Stranded::kKeep && !was_reset(v.state()) && !end) {
         if (!context.tables.has_backend(v.backend())) return drop(p, Reason::kStranded);
         return send_to(p, v.backend(), context, Reason::kForwardedPinned);
     }
-    if (pool.stranded == api::Stranded::kRehash && v.state() != FlowState::kTombstone) {
+    if (pool.stranded == api::Stranded::kRehash && !was_reset(v.state())) {
         if (!choose(p, context, core::Admission::kNew, Reason::kForwardedRehashed)) return;
         return entry.set_value(v.with_backend(p.backend).with_tick(w.tick()));
     }
-    // A RST is never answered; a client that sends one is gone.
+    // A RST is never answered; a client that sends one is gone. A living backend may learn it from that.
     if (has(p, core::kTcpRst)) {
+        if (v.state() == FlowState::kSwept) w.swept.answered.add(1);
         entry.set_value(v.with_state(FlowState::kTombstone).with_tick(w.tick()));
-        return drop(p, Reason::kStranded);
+        return end ? send_to(p, v.backend(), context, Reason::kForwardedPinned) : drop(p, Reason::kStranded);
     }
     if (!has(p, core::kTcpAck)) return drop(p, Reason::kStranded);
-    if (!w.resets.take(w.now_ns())) return drop(p, Reason::kResetOverBudget);
+    // Who was only asked has paid with the question.
+    const bool paid = end && v.state() == FlowState::kSwept;
+    if (!paid && !w.resets.take(w.now_ns())) return drop(p, Reason::kResetOverBudget);
+    if (end) reset_backend(p, v.backend(), context);
     entry.set_value(v.with_state(FlowState::kTombstone).with_ack(p.acknowledgement).with_tick(w.tick()));
     core::answer_with_reset(p);
     p.verdict = core::Verdict::kTransmit;
@@ -52,8 +58,7 @@ template <class Entry>
 void pinned(Packet& p, Entry& entry, const Context& context) noexcept {
     WorkerState& w = context.worker;
     FlowValue v = entry.value();
-    const bool live =
-        v.state() != FlowState::kTombstone && keeps(v.backend(), api::PoolId{p.pool_id}, context);
+    const bool live = !was_reset(v.state()) && keeps(v.backend(), api::PoolId{p.pool_id}, context);
     if (!live) return stranded(p, entry, context);
     send_to(p, v.backend(), context, Reason::kForwardedPinned);
     if (has(p, core::kTcpAck) && static_cast<std::int32_t>(p.acknowledgement - v.ack()) > 0) {
@@ -80,7 +85,10 @@ void syn(Packet& p, Keyed& k, const Context& context) noexcept {
         if (placed) send_to(p, before->backend, context, Reason::kForwardedNew);
         w.sites[site].syns_repeated.add(1);
     }
-    if (!placed && !choose(p, context, core::Admission::kNew, Reason::kForwardedNew)) return;
+    if (!placed) {
+        if (!choose(p, context, core::Admission::kNew, Reason::kForwardedNew)) return;
+        if (!within_limits(p, context)) return;
+    }
     if (!repeated) w.sites[p.site].syns.add(1);
     k.syns.put(k.syn_key, p.flow_hash, {.isn = p.sequence, .backend = p.backend, .time = w.syn_time()});
     if (auto* entry = k.flows.find(k.key, p.flow_hash)) entry->set_value(entry->value().with_syn_pending(1));
@@ -103,13 +111,13 @@ void handshake(Packet& p, Keyed& k, core::SynEntry& s, Entry* entry, const Conte
     const FlowValue v = FlowValue::make(s.backend, FlowState::kSeenOnce, p.acknowledgement, w.tick());
     if (entry != nullptr) {
         entry->set_value(v);
-    } else {
+    } else if (w.may_insert()) {
         w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick()) ? 1 : 0);
     }
     s.time = 0;
     if (!keeps(v.backend(), api::PoolId{p.pool_id}, context)) {
         entry = k.flows.find(k.key, p.flow_hash);
-        return stranded(p, *entry, context);
+        return entry == nullptr ? drop(p, Reason::kStranded) : stranded(p, *entry, context);
     }
     send_to(p, v.backend(), context, Reason::kForwardedHandshake);
     SiteSignals& site = w.sites[p.site];
@@ -120,8 +128,8 @@ void handshake(Packet& p, Keyed& k, core::SynEntry& s, Entry* entry, const Conte
 template <class Keyed>
 void mid_flow(Packet& p, Keyed& k, const Context& context) noexcept {
     if (!choose(p, context, core::Admission::kMid, Reason::kForwardedMid)) return;
-    if (has(p, core::kTcpRst | core::kTcpFin)) return;
     WorkerState& w = context.worker;
+    if (has(p, core::kTcpRst | core::kTcpFin) || !w.may_insert()) return;
     const FlowValue v = FlowValue::make(p.backend, FlowState::kSeenOnce, p.acknowledgement, w.tick());
     w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed) ? 1 : 0);
 }
@@ -133,7 +141,7 @@ void tcp(Packet& p, const Context& context) noexcept {
     auto* entry = k.flows.find(k.key, p.flow_hash);
     if (entry != nullptr && !entry->value().syn_pending()) return pinned(p, *entry, context);
     core::SynEntry* s = k.syns.find(k.syn_key, p.flow_hash, context.worker.syn_time());
-    const bool live_pin = entry != nullptr && entry->value().state() != FlowState::kTombstone;
+    const bool live_pin = entry != nullptr && !was_reset(entry->value().state());
     // A backend that still knows an older connection of this 5-tuple answers the SYN with a challenge ACK,
     // and its client with a RST of the old numbers (RFC 5961): it belongs to where the SYN went.
     const bool refuses = !live_pin && has(p, core::kTcpRst);
@@ -153,7 +161,7 @@ template <class Keyed>
     auto* entry = k.flows.find_first(k.key, p.flow_hash);
     if (entry == nullptr) return false;
     const FlowValue old = entry->value();
-    if (old.syn_pending() || old.state() == FlowState::kTombstone) return false;
+    if (old.syn_pending() || was_reset(old.state())) return false;
     if (!keeps(old.backend(), api::PoolId{p.pool_id}, context)) return false;
     send_to(p, old.backend(), context, Reason::kForwardedPinned);
     // No branch: whether a segment advances the ACK is anybody's guess.

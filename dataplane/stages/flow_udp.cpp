@@ -1,4 +1,5 @@
 #include "dataplane/stages/flow.h"
+#include "dataplane/stages/new_flows.h"
 
 namespace detour::stages {
 namespace {
@@ -13,9 +14,10 @@ template <class Entry>
 void pinned(Packet& p, Entry& entry, const Context& context) noexcept {
     const std::uint16_t tick = context.worker.tick();
     const FlowValue v = entry.value();
-    const bool stay = keeps(v.backend(), api::PoolId{p.pool_id}, context) ||
-                      (context.tables.pools[p.pool].stranded == api::Stranded::kKeep &&
-                       context.tables.has_backend(v.backend()));
+    const bool stay =
+        keeps(v.backend(), api::PoolId{p.pool_id}, context) ||
+        (context.tables.pools[p.pool].stranded == api::Stranded::kKeep &&
+         context.tables.has_backend(v.backend()) && !ends(v.backend(), api::PoolId{p.pool_id}, context));
     if (stay) {
         send_to(p, v.backend(), context, Reason::kForwardedPinned);
     } else if (!choose(p, context, core::Admission::kNew, Reason::kForwardedRehashed)) {
@@ -31,6 +33,7 @@ void udp(Packet& p, const Context& context) noexcept {
     Keyed k(p, w);
     if (auto* entry = k.flows.find(k.key, p.flow_hash)) return pinned(p, *entry, context);
     if (!choose(p, context, core::Admission::kNew, Reason::kForwardedNew)) return;
+    if (!within_limits(p, context) || !w.may_insert()) return;
     const FlowValue v = FlowValue::make(p.backend, FlowState::kSeenOnce, 0, w.tick());
     w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed) ? 1 : 0);
 }

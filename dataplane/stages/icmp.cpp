@@ -32,7 +32,7 @@ void forward_error(core::Packet& p, const Context& context, const core::QuotedFl
     if (!context.worker.icmp_forwarded.take(context.worker.now_ns()))
         return drop(p, api::Reason::kIcmpOverBudget);
     const core::FlowValue pin = pin_of(q, p.vip, p.flow_hash, v6, context.worker);
-    const bool known = pin.state() != core::FlowState::kEmpty && pin.state() != core::FlowState::kTombstone &&
+    const bool known = pin.state() != core::FlowState::kEmpty && !core::was_reset(pin.state()) &&
                        context.tables.has_backend(pin.backend());
     if (known) return send_to(p, pin.backend(), context, api::Reason::kForwardedIcmp);
     // The flow came by another worker or host: there it was placed by the same hash.

@@ -17,8 +17,10 @@ std::uint16_t vip_of(const core::FlowEntry<Key>& entry) noexcept {
 }
 
 template <class Table>
-void sweep_bucket(Table& flows, std::size_t index, const core::ForwardingTables& tables, std::uint16_t tick,
+/// True when it met an entry whose backend has left the plan.
+bool sweep_bucket(Table& flows, std::size_t index, const core::ForwardingTables& tables, std::uint16_t tick,
                   std::vector<std::uint32_t>& live) noexcept {
+    bool lost = false;
     for (auto& entry : flows.bucket(index).entries) {
         const core::FlowValue v = entry.value();
         if (v.state() == core::FlowState::kEmpty) continue;
@@ -28,10 +30,12 @@ void sweep_bucket(Table& flows, std::size_t index, const core::ForwardingTables&
         } else if (v.backend() != core::kNoBackendId && !tables.has_backend(v.backend())) {
             // The flow stays known, so that its client is told, but no longer names the id.
             entry.set_value(v.with_backend(core::kNoBackendId));
-        } else if (v.state() != core::FlowState::kTombstone && v.backend() != core::kNoBackendId) {
+            lost = true;
+        } else if (!core::was_reset(v.state()) && v.backend() != core::kNoBackendId) {
             ++live[v.backend()];
         }
     }
+    return lost;
 }
 
 void sweep_syns(core::SynTable& syns, std::size_t step, const core::ForwardingTables& tables,
@@ -50,10 +54,13 @@ WorkerState::WorkerState(const WorkerLimits& limits)
       flows_v6(2 * limits.flows_v6),
       syns_v4(limits.syns),
       syns_v6(limits.syns),
+      pool_flows(api::kMaxPools),
       pools(api::kMaxPools),
       backends(api::kMaxBackends + 1),
       workers_(limits.workers == 0 ? 1 : limits.workers),
-      counting_(api::kMaxBackends + 1) {}
+      counting_(api::kMaxBackends + 1) {
+    inserts_.set_rate(limits.inserts);
+}
 
 void WorkerState::set_time(std::uint64_t now_ns) noexcept {
     now_ns_ = now_ns;
@@ -62,9 +69,15 @@ void WorkerState::set_time(std::uint64_t now_ns) noexcept {
 }
 
 void WorkerState::sweep_one(const core::ForwardingTables& tables, std::size_t position) noexcept {
-    if (position < flows_v4.buckets()) return sweep_bucket(flows_v4, position, tables, tick_, counting_);
+    if (position < flows_v4.buckets()) {
+        lost_backends_ |= sweep_bucket(flows_v4, position, tables, tick_, counting_);
+        return;
+    }
     position -= flows_v4.buckets();
-    if (position < flows_v6.buckets()) return sweep_bucket(flows_v6, position, tables, tick_, counting_);
+    if (position < flows_v6.buckets()) {
+        lost_backends_ |= sweep_bucket(flows_v6, position, tables, tick_, counting_);
+        return;
+    }
     position -= flows_v6.buckets();
     const std::size_t syn_steps = (syns_v4.size() + kSynsPerStep - 1) / kSynsPerStep;
     if (position >= syn_steps) return publish_counts(position - syn_steps);
@@ -91,7 +104,11 @@ void WorkerState::sweep(const core::ForwardingTables& tables, std::size_t bucket
     for (std::size_t i = 0; i < buckets; ++i) {
         sweep_one(tables, sweep_position_);
         sweep_position_ = sweep_position_ + 1 == steps ? 0 : sweep_position_ + 1;
-        if (sweep_left_ > 0 && --sweep_left_ == 0) scanned_.set(sweep_generation_);
+        if (sweep_left_ == 0 || --sweep_left_ != 0) continue;
+        scanned_.set(sweep_generation_);
+        // One walk for all that this plan took away.
+        strand_sweep.lost_backends |= lost_backends_;
+        lost_backends_ = false;
     }
 }
 

@@ -14,9 +14,12 @@
 #include "dataplane/api/counters.h"
 #include "dataplane/api/limits.h"
 #include "dataplane/core/flow_table.h"
+#include "dataplane/core/segment.h"
 #include "dataplane/core/syn_table.h"
 #include "dataplane/core/tables.h"
 #include "dataplane/core/token_bucket.h"
+#include "dataplane/stages/strand_sweep.h"
+#include "dataplane/stages/way_back.h"
 
 namespace detour::stages {
 
@@ -25,6 +28,7 @@ struct WorkerLimits {
     std::size_t flows_v6 = 1U << 18U;  ///< the same, entries of 32 bytes
     std::size_t syns = 1U << 17U;      ///< per family, 16 bytes each
     std::uint32_t workers = 1;         ///< budgets of the host are divided by this
+    std::uint64_t inserts = 0;  ///< entries made a second; beyond it flows go by their hash; 0: no bound
 };
 
 /// A counter with one writer.
@@ -66,6 +70,17 @@ struct BackendTally : PacketBytes {
 struct PoolTally : PacketBytes {
     Tally too_big;
     Tally new_flows;  ///< SYNs and first packets of UDP flows that were forwarded
+    Tally shed;       ///< new flows refused for a limit
+};
+
+/// What the sweep of stranded flows did.
+struct SweptTally {
+    Tally resets;       ///< clients sent a RST and an ACK
+    Tally asked;        ///< clients sent an ACK alone, for their backend lives
+    Tally answered;     ///< those who then sent a RST: they are gone
+    Tally repeated;     ///< those who did not answer, told once more
+    Tally backends;     ///< flows whose living backend was reset
+    Tally undelivered;  ///< segments that had no way or no buffer
 };
 
 class WorkerState {
@@ -82,7 +97,9 @@ class WorkerState {
     void use(const core::ForwardingTables& tables) noexcept {
         if (tables.generation.value() == used_generation_) return;
         used_generation_ = tables.generation.value();
-        resets.set_rate((tables.resets_per_second + workers_ - 1) / workers_);
+        // A small burst, so that the pace holds in any second that a client's network may look at.
+        const std::uint64_t pace = (tables.resets_per_second + workers_ - 1) / workers_;
+        resets.set_rate(pace, pace / 50);
         icmp.set_rate((tables.icmp_per_second + workers_ - 1) / workers_);
         icmp_forwarded.set_rate(icmp.rate());
     }
@@ -93,15 +110,31 @@ class WorkerState {
     /// No entry of this worker names a backend or VIP absent from this generation. Any thread.
     [[nodiscard]] std::uint64_t scanned() const noexcept { return scanned_.get(); }
 
+    [[nodiscard]] std::uint32_t workers() const noexcept { return workers_; }
+
+    /// Whether one more flow may be remembered now; counts it when not.
+    [[nodiscard]] bool may_insert() noexcept {
+        if (inserts_.rate() == 0 || inserts_.take(now_ns_)) return true;
+        not_inserted.add(1);
+        return false;
+    }
+
     core::FlowTableV4 flows_v4;
     core::FlowTableV6 flows_v6;
     core::SynTable syns_v4;
     core::SynTable syns_v6;
     core::TokenBucket resets;
-    core::TokenBucket icmp;            ///< errors that we send
-    core::TokenBucket icmp_forwarded;  ///< errors that we pass on
+    core::TokenBucket icmp;                         ///< errors that we send
+    core::TokenBucket icmp_forwarded;               ///< errors that we pass on
+    std::array<core::TokenBucket, 256> site_flows;  ///< new flows, where a limit is in force
+    std::vector<core::TokenBucket> pool_flows;      ///< by PoolId
+    core::SegmentQueue segments;                    ///< to be sent by the io layer, then cleared
+    WayBack way_back;
+    StrandSweep strand_sweep;
+    SweptTally swept;
 
-    Tally evictions;  ///< live flow entries that gave way to new ones
+    Tally evictions;     ///< live flow entries that gave way to new ones
+    Tally not_inserted;  ///< flows that went by their hash, for the bound on new entries
     std::array<Tally, api::kReasonCount> counters;
     std::array<SiteSignals, 256> sites;
     std::vector<PoolTally> pools;        ///< by PoolId
@@ -119,7 +152,9 @@ class WorkerState {
     std::uint64_t sweep_generation_ = 0;
     std::size_t sweep_position_ = 0;
     std::size_t sweep_left_ = 0;           ///< steps until a whole pass for sweep_generation_ is done
+    bool lost_backends_ = false;           ///< met in the pass that is under way
     std::vector<std::uint32_t> counting_;  ///< live flows by BackendId, of the pass that is under way
+    core::TokenBucket inserts_;
     Tally scanned_;
 };
 

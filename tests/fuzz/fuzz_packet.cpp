@@ -26,7 +26,9 @@ std::unique_ptr<FastPath>& plan_for(std::uint8_t choice) {
             .hash = (choice & 1U) != 0 ? api::HashKey::kSource : api::HashKey::kFiveTuple};
         path = std::make_unique<FastPath>(make_plan(options), 64);
         if ((choice & 8U) != 0)
-            path->host.set_site(api::SiteId{1}, {api::kAdmitNone, api::kAdmitNone, false});
+            path->host.set_site(api::SiteId{1},
+                                {api::kAdmitNone, api::kAdmitNone, false, (choice & 4U) != 0});
+        if ((choice & 2U) != 0) path->host.set_limit(api::SiteId{2}, {true, 20, api::Refusal::kReset});
     }
     return path;
 }
@@ -73,5 +75,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     fast.advance(std::chrono::milliseconds(100));
     fast.worker->sweep(*fast.tables, 8);
+    // Flows of an earlier input are found by a later one's walk.
+    (void)fast.sweep_stranded(64);
+    for (const Made& made : fast.made())
+        require(made.bytes.size() <= core::kSegmentHeadroom + core::kSegmentBytes);
     return 0;
 }

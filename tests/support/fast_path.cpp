@@ -7,9 +7,9 @@
 
 namespace detour::support {
 
-FastPath::FastPath(const api::ForwardingPlan& plan, std::size_t flows)
-    : worker(std::make_unique<stages::WorkerState>(
-          stages::WorkerLimits{.flows_v4 = flows, .flows_v6 = flows, .syns = 1024, .workers = 1})) {
+FastPath::FastPath(const api::ForwardingPlan& plan, std::size_t flows, std::uint64_t inserts)
+    : worker(std::make_unique<stages::WorkerState>(stages::WorkerLimits{
+          .flows_v4 = flows, .flows_v6 = flows, .syns = 1024, .workers = 1, .inserts = inserts})) {
     apply(plan);
 }
 
@@ -33,7 +33,10 @@ Out FastPath::send(const Bytes& frame, std::uint16_t headroom) {
     p.backend = 65535;
     p.site = 255;
     worker->set_time(now_);
+    const auto sample = stages::WayBack::sample(p);
     stages::run(*batch, stages::Context{*tables, host, *worker});
+    worker->way_back.learn(sample, p);
+    take_segments();
     Out out{.verdict = p.verdict,
             .reason = p.reason,
             .bytes = {},
@@ -42,6 +45,29 @@ Out FastPath::send(const Bytes& frame, std::uint16_t headroom) {
             .site = p.site};
     if (p.verdict == core::Verdict::kTransmit) out.bytes.assign(p.data, p.data + p.length);
     return out;
+}
+
+stages::SweepResult FastPath::sweep_stranded(std::size_t buckets) {
+    worker->set_time(now_);
+    const auto result = stages::sweep_stranded(stages::Context{*tables, host, *worker}, buckets);
+    take_segments();
+    return result;
+}
+
+void FastPath::take_segments() {
+    for (const core::Segment& segment : worker->segments.all()) {
+        // Exactly as much memory as a frame may take.
+        std::vector<std::uint8_t> buffer(core::kSegmentHeadroom + core::kSegmentBytes);
+        core::Packet p;
+        p.data = buffer.data() + core::kSegmentHeadroom;
+        p.headroom = core::kSegmentHeadroom;
+        const bool v6 = tables->has_vip(segment.vip) && tables->vip_addresses[segment.vip].v6 != 0;
+        if (core::make_frame(segment, *tables, worker->way_back.to_clients(v6), p))
+            made_.push_back({Bytes(p.data, p.data + p.length), p.port});
+        else
+            worker->swept.undelivered.add(1);
+    }
+    worker->segments.clear();
 }
 
 void FastPath::sweep() {

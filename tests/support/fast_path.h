@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "dataplane/api/plan.h"
@@ -22,9 +23,15 @@ struct Out {
     std::uint8_t site = 255;
 };
 
+/// A frame that the fast path made by itself.
+struct Made {
+    Bytes bytes;
+    std::uint8_t port = 0;
+};
+
 class FastPath {
   public:
-    explicit FastPath(const api::ForwardingPlan& plan, std::size_t flows = 4096);
+    explicit FastPath(const api::ForwardingPlan& plan, std::size_t flows = 4096, std::uint64_t inserts = 0);
 
     /// Replaces the plan; flow tables stay.
     void apply(const api::ForwardingPlan& plan);
@@ -33,14 +40,21 @@ class FastPath {
     [[nodiscard]] std::uint64_t count(api::Reason reason) const {
         return worker->counters[static_cast<std::size_t>(reason)].get();
     }
-    /// A whole pass of the sweep.
+    /// A whole pass of the ageing sweep.
     void sweep();
+    /// One step of the sweep of stranded flows; what it sends is in made().
+    stages::SweepResult sweep_stranded(std::size_t buckets = 1U << 20U);
+    /// Frames of our own making since the last call, in order.
+    std::vector<Made> made() { return std::exchange(made_, {}); }
 
     core::HostState host;
     std::unique_ptr<stages::WorkerState> worker;
     std::unique_ptr<const core::ForwardingTables> tables;
 
   private:
+    void take_segments();
+
+    std::vector<Made> made_;
     std::uint64_t now_ = 1'000'000'000'000ULL;
 };
 

@@ -30,6 +30,8 @@ MetricsInput full_input() {
     input.sites = {{.site = "pangyo", .verdict = "dark", .admit = 0.015},
                    {.site = "anyang", .verdict = "odd"}};
     input.pools = {{.pool = "talk", .sites_admitted = 1}};
+    input.pool_sites = {{"talk", "pangyo", 12}};
+    input.workers[0].swept = {1, 2, 3, 4, 5, 6};
     input.probes = {{"pangyo", "timeout", 3}, {"pangyo", "ok", 5}};
     return input;
 }
@@ -110,6 +112,8 @@ TEST_CASE("figures are whole, labels escaped, a verdict is one of a set") {
     CHECK(has(
         R"(detour_worker_packets_total{worker="0",outcome="dropped",reason="no_site"} 18446744073709551615)"));
     CHECK(has(R"(detour_build_info{version="0.1.0",pop="icn1 \"quoted\" \\ \n"} 1)"));
+    CHECK(has(R"(detour_pool_flows{pool="talk",site="pangyo"} 12)"));
+    CHECK(has(R"(detour_worker_swept_total{worker="0",result="backend"} 5)"));
     CHECK(has(R"(detour_start_time_seconds 1777604645.25)"));
     CHECK(has(R"(detour_site_verdict{site="pangyo",verdict="dark"} 1)"));
     CHECK(has(R"(detour_site_verdict{site="pangyo",verdict="healthy"} 0)"));
