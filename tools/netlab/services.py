@@ -110,8 +110,9 @@ def relay_command(program: str, topology: Topology, folder: Path, rtt_ms: float)
 
 
 def dataplane_command(program: str, folder: Path, extra: list[str]) -> list[str]:
+    size = [] if "--flows-per-worker" in extra else ["--flows-per-worker", "65536"]
     return [program, "--port", "eth0", "--port", "eth1", "--workers", "1", "--socket", str(folder / "dataplane.sock"),
-            "--state-dir", str(folder / "dataplane"), "--flows-per-worker", "65536", *extra]
+            "--state-dir", str(folder / "dataplane"), *size, *extra]
 
 
 def toml_value(value) -> str:

@@ -29,7 +29,7 @@ std::uint32_t total_retransmits(int fd) {
 }  // namespace
 
 const char* to_string(Kind kind) {
-    constexpr std::array names = {"new", "upload", "sending", "waiting", "downloading"};
+    constexpr std::array names = {"new", "upload", "sending", "waiting", "downloading", "idle"};
     return names.at(static_cast<std::size_t>(kind));
 }
 
@@ -146,6 +146,7 @@ bool Connection::on_answers(std::uint32_t count, std::uint64_t now) {
         if (next_send_ == 0) next_send_ = now + options_.send_every_ms * kMs;
         return true;
     }
+    if (record_.kind == Kind::kIdle) return true;
     const char* path = record_.kind == Kind::kWaiting ? "/wait" : "/stream";
     return request(std::string("GET ") + path + " HTTP/1.1\r\nHost: lab\r\n\r\n");
 }
@@ -182,6 +183,8 @@ bool Connection::overdue(std::uint64_t now) const {
         case Kind::kWaiting:  // its first answer is due; later ones may take their time, but not for ever
             return now >
                    std::max(record_.connected, record_.last_in) + idle * (answer_.answers() == 0 ? 1 : 4);
+        case Kind::kIdle:  // its answer is due, and nothing after it
+            return answer_.answers() == 0 && now > record_.connected + idle;
         case Kind::kDownloading:
             return now > std::max(record_.connected, record_.last_in) + idle;
     }

@@ -13,7 +13,7 @@
 
 namespace detour::netlab {
 
-enum class Kind : std::uint8_t { kNew, kUpload, kSending, kWaiting, kDownloading };
+enum class Kind : std::uint8_t { kNew, kUpload, kSending, kWaiting, kDownloading, kIdle };
 enum class Result : std::uint8_t { kOpen, kOk, kReset, kRefused, kTimeout, kClosed, kError, kStopped };
 
 const char* to_string(Kind kind);

@@ -53,8 +53,9 @@ void Log::write(const Record& r, const AnswerReader& answer) {
         static_cast<unsigned long long>(r.longest_wait / 1000), r.syn_retries, r.retransmits);
 }
 
-void Log::report(std::uint64_t now, std::size_t open) {
-    std::string text = "{\"time_ns\":" + std::to_string(now) + ",\"open\":" + std::to_string(open);
+void Log::report(std::uint64_t now, std::size_t open, std::size_t idle) {
+    std::string text = "{\"time_ns\":" + std::to_string(now) + ",\"open\":" + std::to_string(open) +
+                       ",\"idle_answered\":" + std::to_string(idle);
     for (const auto& [kind, counts] : results_) text += ",\"" + kind + "\":" + object(counts);
     text += ",\"sites\":" + object(sites_) + "}\n";
     std::fputs(text.c_str(), stdout);

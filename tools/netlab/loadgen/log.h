@@ -23,8 +23,9 @@ class Log {
 
     void write(const Record& record, const AnswerReader& answer);
     /// One line of totals since the start:
-    /// {"time_ns":…,"open":…,"new":{"ok":…,"timeout":…},"sites":{"pangyo":…}}
-    void report(std::uint64_t now, std::size_t open);
+    /// `idle`: idle clients that had their answer.
+    /// {"time_ns":…,"open":…,"idle_answered":…,"new":{"ok":…,"timeout":…},"sites":{"pangyo":…}}
+    void report(std::uint64_t now, std::size_t open, std::size_t idle);
     void flush();
 
   private:

@@ -1,8 +1,9 @@
 // netlab-loadgen: real TCP clients, by the kernel's own stack, against real servers.
 //
-// Starts new connections at a steady rate, keeps long-lived ones (a third each sending, waiting, downloading)
-// and uploads now and then. Each connection gets a source address and port of its own, chosen here, so that
-// what the load balancer would have done with it can be computed afterwards. Each ends as one JSON line in
+// Starts new connections at a steady rate, keeps long-lived ones (a third each sending, waiting, downloading;
+// idle ones besides) and uploads now and then. Each connection gets a source address and port of its own,
+// chosen here, so that what the load balancer would have done with it can be computed afterwards. Each ends
+// as one JSON line in
 // --out; totals go to stdout as one JSON line every --report ms. SIGTERM: no new connection, those under way
 // get kGrace to finish, exit 0.
 //
@@ -57,6 +58,8 @@ class Generator {
     void start_due(std::uint64_t now);
     void tick_connections(std::uint64_t now);
     [[nodiscard]] bool finished(std::uint64_t now) const;
+    [[nodiscard]] Kind kind_of_slot(std::uint32_t slot) const;
+    [[nodiscard]] std::size_t answered_idle() const;
     void stop_rest();
 
     Options options_;
@@ -80,7 +83,9 @@ constexpr std::uint64_t kTimer = ~0ULL;
 constexpr std::uint64_t kSignals = ~0ULL - 1;
 
 Generator::Generator(Options options)
-    : options_(std::move(options)), log_(options_.out), sources_(options_.source_v4, options_.source_v6) {
+    : options_(std::move(options)),
+      log_(options_.out),
+      sources_(options_.source_v4, options_.source_v6, options_.source_count) {
     rlimit files{65536, 65536};
     setrlimit(RLIMIT_NOFILE, &files);
     sigset_t set;
@@ -112,6 +117,10 @@ int Generator::run() {
     for (std::uint32_t n = 0; n < options_.long_lived; ++n) {
         retries_.emplace_back(begin_ + n * kTick, n + 1);  // not all in one burst
     }
+    for (std::uint64_t n = 0; n < options_.idle; ++n) {
+        const std::uint64_t at = begin_ + n * 1'000'000'000U / options_.idle_rate;
+        retries_.emplace_back(at, options_.long_lived + static_cast<std::uint32_t>(n) + 1);
+    }
     std::array<epoll_event, 256> events{};
     while (!finished(realtime_ns())) {
         const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), -1);
@@ -137,7 +146,8 @@ void Generator::on_socket(std::uint64_t id) {
     if (found != connections_.end() && !found->second->on_event()) end(id);
 }
 
-Kind kind_of_slot(std::uint32_t slot) {
+Kind Generator::kind_of_slot(std::uint32_t slot) const {
+    if (slot > options_.long_lived) return Kind::kIdle;
     constexpr std::array kinds = {Kind::kSending, Kind::kWaiting, Kind::kDownloading};
     return kinds.at(slot % kinds.size());
 }
@@ -183,7 +193,7 @@ void Generator::on_timer() {
     tick_connections(now);
     if (now >= next_report_) {
         next_report_ = now + options_.report_ms * kMs;
-        log_.report(now, connections_.size());
+        log_.report(now, connections_.size(), answered_idle());
         log_.flush();
     }
 }
@@ -206,12 +216,21 @@ void Generator::start_due(std::uint64_t now) {
 void Generator::tick_connections(std::uint64_t now) {
     const bool all = now >= next_scan_;
     if (all) next_scan_ = now + 50 * kMs;
+    if (!all && options_.long_lived == 0) return;
     std::vector<std::uint64_t> over;
     for (auto& [id, connection] : connections_) {
         if ((all || connection->record().kind == Kind::kSending) && !connection->on_tick(now))
             over.push_back(id);
     }
     for (const std::uint64_t id : over) end(id);
+}
+
+std::size_t Generator::answered_idle() const {
+    if (options_.idle == 0) return 0;
+    return static_cast<std::size_t>(
+        std::count_if(connections_.begin(), connections_.end(), [](const auto& c) {
+            return c.second->record().kind == Kind::kIdle && c.second->record().first != 0;
+        }));
 }
 
 bool Generator::finished(std::uint64_t now) const {
@@ -229,7 +248,7 @@ void Generator::stop_rest() {
         log_.write(connection->record(), connection->answer());
     }
     connections_.clear();
-    log_.report(realtime_ns(), 0);
+    log_.report(realtime_ns(), 0, 0);
     log_.flush();
 }
 

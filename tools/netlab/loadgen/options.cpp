@@ -10,9 +10,12 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: netlab-loadgen --target ADDRESS:PORT [--target ...] --out FILE\n"
-    "  --source ADDRESS          first of 250 source addresses (once for IPv4, once for IPv6)\n"
+    "  --source ADDRESS          first source address (once for IPv4, once for IPv6)\n"
+    "  --source-count N          addresses from there on, 250 unless told\n"
     "  --new-rate N              new connections a second, one request each\n"
     "  --long N                  long-lived clients: a third each sending, waiting, downloading\n"
+    "  --idle N                  clients that ask once and keep their connection, begun at --idle-rate a "
+    "second\n"
     "  --upload BYTES            now and then a POST of so many bytes (1MiB, 512KiB, 1000)\n"
     "  --upload-every MS --send-every MS --connect-timeout MS --answer-timeout MS --idle-timeout MS\n"
     "  --report MS               totals on stdout so often\n"
@@ -73,8 +76,11 @@ Endpoint parse_endpoint(const std::string& text) {
 
 Options parse_options(int argc, char** argv) {
     Options options;
-    const std::map<std::string, std::uint32_t*> numbers = {{"--new-rate", &options.new_rate},
+    const std::map<std::string, std::uint32_t*> numbers = {{"--source-count", &options.source_count},
+                                                           {"--new-rate", &options.new_rate},
                                                            {"--long", &options.long_lived},
+                                                           {"--idle", &options.idle},
+                                                           {"--idle-rate", &options.idle_rate},
                                                            {"--upload-every", &options.upload_every_ms},
                                                            {"--send-every", &options.send_every_ms},
                                                            {"--connect-timeout", &options.connect_timeout_ms},

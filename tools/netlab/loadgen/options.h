@@ -24,11 +24,14 @@ Endpoint parse_endpoint(const std::string& text);
 
 struct Options {
     std::vector<Endpoint> targets;  ///< taken in turn
-    Endpoint source_v4;             ///< first of kSourceAddresses addresses; length 0: the kernel chooses
+    Endpoint source_v4;             ///< the first; length 0: the kernel chooses
     Endpoint source_v6;
-    std::uint32_t new_rate = 0;      ///< connections a second
-    std::uint32_t long_lived = 0;    ///< clients, in thirds: sending, waiting, downloading
-    std::uint64_t upload_bytes = 0;  ///< 0: no uploads
+    std::uint32_t source_count = 250;  ///< following the first one, in its last byte(s)
+    std::uint32_t new_rate = 0;        ///< connections a second
+    std::uint32_t long_lived = 0;      ///< clients, in thirds: sending, waiting, downloading
+    std::uint32_t idle = 0;            ///< clients that ask once and then keep their connection
+    std::uint32_t idle_rate = 2000;    ///< of them begun a second, at first
+    std::uint64_t upload_bytes = 0;    ///< 0: no uploads
     std::uint32_t upload_every_ms = 1000;
     std::uint32_t send_every_ms = 100;  ///< of a sending client
     std::uint32_t connect_timeout_ms = 5000;

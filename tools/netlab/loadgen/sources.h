@@ -9,22 +9,20 @@
 
 namespace detour::netlab {
 
-inline constexpr std::uint32_t kSourceAddresses = 250;  ///< following the first one, in its last byte(s)
 inline constexpr std::uint32_t kFirstPort = 10'000;
 inline constexpr std::uint32_t kPorts = 50'000;
 
 class Sources {
   public:
-    Sources(Endpoint v4, Endpoint v6) : v4_(v4), v6_(v6) {}
+    Sources(Endpoint v4, Endpoint v6, std::uint32_t count) : v4_(v4), v6_(v6), addresses_(count) {}
 
     /// Length 0 when no source was given for the family: the kernel chooses.
     Endpoint next(bool is_v6) {
         Endpoint result = is_v6 ? v6_ : v4_;
         if (result.length == 0) return result;
         std::uint64_t& count = is_v6 ? count_v6_ : count_v4_;
-        const auto host = static_cast<std::uint8_t>(count % kSourceAddresses);
-        const in_port_t port =
-            htons(static_cast<std::uint16_t>(kFirstPort + count / kSourceAddresses % kPorts));
+        const auto host = static_cast<std::uint8_t>(count % addresses_);
+        const in_port_t port = htons(static_cast<std::uint16_t>(kFirstPort + count / addresses_ % kPorts));
         ++count;
         if (is_v6) {
             auto& address = reinterpret_cast<sockaddr_in6&>(result.address);
@@ -41,6 +39,7 @@ class Sources {
   private:
     Endpoint v4_;
     Endpoint v6_;
+    std::uint32_t addresses_;
     std::uint64_t count_v4_ = 0;
     std::uint64_t count_v6_ = 0;
 };
