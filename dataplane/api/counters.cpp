@@ -40,7 +40,10 @@ const std::array<ReasonInfo, kReasonCount> kReasons{{
      "Flags that no TCP sends: none at all, SYN with FIN, SYN with RST, FIN without ACK."},
     {Reason::kTruncatedUdp, kDropped, "truncated_udp", "Shorter than a UDP header."},
     {Reason::kBadUdpLength, kDropped, "bad_udp_length", "The UDP length is below 8 or beyond the packet."},
-    {Reason::kFragment, kDropped, "fragment", "A fragment for a VIP: its ports are not known."},
+    {Reason::kFragment, kDropped, "fragment",
+     "A later fragment whose datagram goes nowhere: its first one did not come in time or was not forwarded, "
+     "or there was no "
+     "room to wait for it."},
     {Reason::kIcmpOverBudget, kDropped, "icmp_over_budget",
      "An ICMP error about a VIP's flow, and the budget for passing them on is spent."},
     {Reason::kNoSite, kDropped, "no_site", "No site of the pool admits the flow."},
@@ -67,6 +70,16 @@ const std::array<ReasonInfo, kReasonCount> kReasons{{
     {Reason::kShed, kDropped, "shed", "A new flow beyond the limit that its pool or its site has now."},
     {Reason::kShedReset, kAnswered, "shed_reset",
      "A SYN beyond the limit that its pool or its site has now, answered with a RST."},
+    {Reason::kForwardedFragment, kForwarded, "forwarded_fragment",
+     "A later fragment, sent where the first one of its datagram went."},
+    {Reason::kTinyFragment, kDropped, "tiny_fragment",
+     "A first fragment too short for its TCP or UDP header, or a second one that would overwrite TCP's "
+     "flags."},
+    {Reason::kOverlappingFragment, kDropped, "overlapping_fragment",
+     "A fragment that was there already, or overlaps another one of its datagram."},
+    {Reason::kBadFragment, kDropped, "bad_fragment",
+     "A fragment that is empty, no multiple of 8 bytes long, ends beyond 65,535 bytes, or has a malformed "
+     "header."},
 }};
 
 }  // namespace detour::api

@@ -52,9 +52,13 @@ enum class Reason : std::uint8_t {
     kMultiSegment,
     kTransmitFull,
     kKernelFull,
-    kForwardedIcmp,  // an ICMP error about a flow, sent to the flow's backend
-    kShed,           // a new flow beyond its pool's or site's limit
-    kShedReset,      // the same, its SYN answered with a RST
+    kForwardedIcmp,      // an ICMP error about a flow, sent to the flow's backend
+    kShed,               // a new flow beyond its pool's or site's limit
+    kShedReset,          // the same, its SYN answered with a RST
+    kForwardedFragment,  // a later fragment, sent where its datagram's first went
+    kTinyFragment,
+    kOverlappingFragment,
+    kBadFragment,
     kCount,
 };
 
@@ -78,7 +82,8 @@ extern const std::array<ReasonInfo, kReasonCount> kReasons;
     constexpr auto bit = [](Reason r) { return std::uint64_t{1} << static_cast<unsigned>(r); };
     constexpr std::uint64_t kForwarded = bit(Reason::kForwardedPinned) | bit(Reason::kForwardedNew) |
                                          bit(Reason::kForwardedHandshake) | bit(Reason::kForwardedMid) |
-                                         bit(Reason::kForwardedRehashed) | bit(Reason::kForwardedIcmp);
+                                         bit(Reason::kForwardedRehashed) | bit(Reason::kForwardedIcmp) |
+                                         bit(Reason::kForwardedFragment);
     static_assert(kReasonCount <= 64);
     return (kForwarded >> static_cast<unsigned>(reason) & 1U) != 0;
 }

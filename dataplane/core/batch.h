@@ -18,6 +18,7 @@ enum class Verdict : std::uint8_t {
     kTransmit,  ///< send on `port`: encapsulated, or an answer to where it came from
     kKernel,    ///< not ours: to the exception path
     kDrop,
+    kHold,  ///< a fragment that waits for its datagram's first: kept in slot `backend`, not counted yet
 };
 
 /// One cache line. Batches are used again without being cleared: `parse` writes every field of its own that a
@@ -68,11 +69,14 @@ class PacketList {
 
 struct Batch {
     std::uint32_t count = 0;
-    PacketList icmp;  ///< set by parse
-    PacketList tcp;   ///< of a VIP, set by classify
+    PacketList icmp;       ///< set by parse
+    PacketList fragments;  ///< set by parse
+    PacketList first_fragments;
+    PacketList tcp;  ///< of a VIP, set by classify
     PacketList udp;
     PacketList rest;  ///< of tcp or udp, what their fast pass left to the full one
     std::array<Packet, api::kMaxBurst> packets;
+    std::array<std::uint64_t, api::kMaxBurst> first_fragment_tags;  ///< by packet, of first_fragments alone
 };
 
 }  // namespace detour::core

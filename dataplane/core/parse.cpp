@@ -96,6 +96,7 @@ Parsed walk_extensions(Packet& p, std::uint32_t total) noexcept {
         if (offset + 8 > total) return malformed(p, Reason::kTruncatedIp);
         const std::uint8_t* extension = ip + offset;
         p.protocol = next;
+        p.l4 = static_cast<std::uint16_t>(p.l3 + offset);
         // An atomic fragment (offset 0, last) is a whole packet: RFC 6946.
         if (next == kFragmentHeader && (load_be16(extension + 2) & 0xfff9U) != 0) return Parsed::kFragment;
         std::uint32_t size = (extension[1] + 1U) * 8U;

@@ -50,7 +50,7 @@ inline constexpr std::uint64_t kBadTcpFlags = [] {
 /// What a frame turned out to be.
 enum class Parsed : std::uint8_t {
     kTransport,  ///< TCP or UDP, all fields of Packet set
-    kFragment,   ///< of any protocol: addresses known, ports not
+    kFragment,   ///< of any protocol: addresses known, ports not; IPv6: l4 is the fragment header
     kIcmp,       ///< ICMP or ICMPv6, l4 set
     kOther,      ///< ARP, other EtherTypes, other protocols
     kMalformed,  ///< packet.reason says why

@@ -67,6 +67,7 @@ void Worker::run() noexcept {
         const bool more = sweep_stranded(tables, received == 0 ? kIdleWalk : kBusyWalk);
         if (received == 0) {
             state_.sweep(tables, kIdleSweep);
+            if (state_.fragments.waiting()) resume_fragments(tables);
             more ? publication_.pass(index_) : rest();
             continue;
         }
@@ -101,6 +102,7 @@ std::uint16_t Worker::poll(std::uint8_t port, std::uint16_t queue,
     if (learns) state_.way_back.learn(sample, batch_.packets[0]);
     dispatch();
     if (!state_.segments.empty()) send_segments(tables);
+    if (state_.fragments.waiting()) resume_fragments(tables);
     return received;
 }
 
@@ -138,6 +140,25 @@ bool Worker::send_segment(const core::Segment& segment, const core::ForwardingTa
     return true;
 }
 
+void Worker::resume_fragments(const core::ForwardingTables& tables) noexcept {
+    std::array<rte_mbuf*, core::FragmentCache::kSlots> released;
+    std::size_t count_released = 0;
+    state_.fragments.take_due(state_.now_ms(), [&](std::uint16_t slot, core::FragmentCache::Due due) {
+        if (due == core::FragmentCache::Due::kReleased) {
+            released[count_released++] = held_[slot];
+        } else {
+            rte_pktmbuf_free(held_[slot]);
+            count(api::Reason::kFragment, 1);
+        }
+    });
+    // One at a time: they are few, and may be of different ports.
+    for (std::size_t i = 0; i < count_released; ++i) {
+        fill(batch_, {&released[i], 1}, static_cast<std::uint8_t>(released[i]->port), [](rte_mbuf*) {});
+        stages::run(batch_, {tables, host_, state_});
+        dispatch();
+    }
+}
+
 void Worker::dispatch() noexcept {
     for (std::uint32_t i = 0; i < batch_.count; ++i) {
         const core::Packet& packet = batch_.packets[i];
@@ -147,6 +168,8 @@ void Worker::dispatch() noexcept {
             outboxes_[packet.port].push(mbuf);
         } else if (packet.verdict == core::Verdict::kKernel) {
             to_kernel_.push(mbuf);
+        } else if (packet.verdict == core::Verdict::kHold) {
+            held_[packet.backend] = mbuf;
         } else {
             to_free_.push(mbuf);
         }

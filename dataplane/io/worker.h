@@ -69,6 +69,8 @@ class alignas(64) Worker {
     [[nodiscard]] std::uint16_t poll(std::uint8_t port, std::uint16_t queue,
                                      const core::ForwardingTables& tables) noexcept;
     void dispatch() noexcept;
+    /// Fragments that waited long enough: through the stages again, or freed.
+    void resume_fragments(const core::ForwardingTables& tables) noexcept;
     [[nodiscard]] unsigned flush(std::size_t port) noexcept;
     [[nodiscard]] unsigned send_for_kernel() noexcept;
     /// Looks for stranded flows. True when there is more to do at once.
@@ -95,6 +97,7 @@ class alignas(64) Worker {
     std::array<Outbox, api::kMaxPorts> outboxes_;
     Outbox to_kernel_;
     Outbox to_free_;
+    std::array<rte_mbuf*, core::FragmentCache::kSlots> held_{};  ///< fragments, by slot
     core::TokenBucket injector_budget_;
     core::TokenBucket tap_budget_;
     unsigned idle_polls_ = 0;

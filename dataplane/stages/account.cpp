@@ -12,6 +12,8 @@ void account(core::Batch& batch, const Context& context) noexcept {
     std::uint64_t run = 0;
     for (std::uint32_t i = 0; i < batch.count; ++i) {
         const core::Packet& p = batch.packets[i];
+        if (p.verdict == core::Verdict::kHold) [[unlikely]]
+            continue;  // counted when it goes
         if (p.reason != reason) {
             w.counters[static_cast<std::size_t>(reason)].add(run);
             reason = p.reason;

@@ -6,9 +6,14 @@ namespace detour::stages {
 namespace {
 
 constexpr std::array kPipeline{
-    NamedStage{"parse", parse},       NamedStage{"classify", classify},
-    NamedStage{"icmp", icmp},         NamedStage{"flow_tcp", flow_tcp},
-    NamedStage{"flow_udp", flow_udp}, NamedStage{"encapsulate", encapsulate},
+    NamedStage{"parse", parse},
+    NamedStage{"fragment", fragment},
+    NamedStage{"classify", classify},
+    NamedStage{"icmp", icmp},
+    NamedStage{"flow_tcp", flow_tcp},
+    NamedStage{"flow_udp", flow_udp},
+    NamedStage{"fragment_follow", fragment_follow},
+    NamedStage{"encapsulate", encapsulate},
     NamedStage{"account", account},
 };
 

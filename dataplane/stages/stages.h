@@ -7,6 +7,8 @@ namespace detour::stages {
 
 /// Headers: kMalformed drops, kOther goes to the kernel.
 void parse(core::Batch& batch, const Context& context) noexcept;
+/// Fragments of a VIP's datagrams: the first goes on as a packet, the later follow it, wait or are dropped.
+void fragment(core::Batch& batch, const Context& context) noexcept;
 /// VIP or not ours; hashes; prefetches the flow's buckets.
 void classify(core::Batch& batch, const Context& context) noexcept;
 /// ICMP errors about a VIP's flow: to its backend. Other ICMP to the kernel.
@@ -15,6 +17,8 @@ void icmp(core::Batch& batch, const Context& context) noexcept;
 void flow_tcp(core::Batch& batch, const Context& context) noexcept;
 /// UDP: pinned or new.
 void flow_udp(core::Batch& batch, const Context& context) noexcept;
+/// Remembers where first fragments go, and lets those go that waited for them.
+void fragment_follow(core::Batch& batch, const Context& context) noexcept;
 /// The tunnel header; too big is answered.
 void encapsulate(core::Batch& batch, const Context& context) noexcept;
 /// Counts every packet's reason once, and what went where.

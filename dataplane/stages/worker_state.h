@@ -14,6 +14,7 @@
 #include "dataplane/api/counters.h"
 #include "dataplane/api/limits.h"
 #include "dataplane/core/flow_table.h"
+#include "dataplane/core/fragment.h"
 #include "dataplane/core/segment.h"
 #include "dataplane/core/syn_table.h"
 #include "dataplane/core/tables.h"
@@ -91,6 +92,9 @@ class WorkerState {
     void set_time(std::uint64_t now_ns) noexcept;
     [[nodiscard]] std::uint64_t now_ns() const noexcept { return now_ns_; }
     /// The time in the flow table's and in the SYN table's units.
+    [[nodiscard]] std::uint32_t now_ms() const noexcept {
+        return static_cast<std::uint32_t>(now_ns_ / 1'000'000U);
+    }
     [[nodiscard]] std::uint16_t tick() const noexcept { return tick_; }
     [[nodiscard]] std::uint16_t syn_time() const noexcept { return syn_time_; }
     /// Takes this worker's part of the plan's budgets. run() calls it.
@@ -123,6 +127,7 @@ class WorkerState {
     core::FlowTableV6 flows_v6;
     core::SynTable syns_v4;
     core::SynTable syns_v6;
+    core::FragmentCache fragments;
     core::TokenBucket resets;
     core::TokenBucket icmp;                         ///< errors that we send
     core::TokenBucket icmp_forwarded;               ///< errors that we pass on

@@ -44,6 +44,7 @@ Out FastPath::send(const Bytes& frame, std::uint16_t headroom) {
             .backend = p.backend,
             .site = p.site};
     if (p.verdict == core::Verdict::kTransmit) out.bytes.assign(p.data, p.data + p.length);
+    if (p.verdict == core::Verdict::kHold) held_[p.backend] = frame;
     return out;
 }
 
@@ -68,6 +69,20 @@ void FastPath::take_segments() {
             worker->swept.undelivered.add(1);
     }
     worker->segments.clear();
+}
+
+std::vector<Out> FastPath::resume() {
+    std::vector<Bytes> frames;
+    worker->set_time(now_);
+    worker->fragments.take_due(worker->now_ms(), [&](std::uint16_t slot, core::FragmentCache::Due due) {
+        const Bytes frame = held_.at(slot);
+        held_.erase(slot);
+        if (due == core::FragmentCache::Due::kReleased) return frames.push_back(frame);
+        worker->counters[static_cast<std::size_t>(api::Reason::kFragment)].add(1);
+    });
+    std::vector<Out> outs;
+    for (const Bytes& frame : frames) outs.push_back(send(frame));
+    return outs;
 }
 
 void FastPath::sweep() {

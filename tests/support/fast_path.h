@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -36,6 +37,9 @@ class FastPath {
     /// Replaces the plan; flow tables stay.
     void apply(const api::ForwardingPlan& plan);
     Out send(const Bytes& frame, std::uint16_t headroom = 128);
+    /// Sends again what was held and need not wait any longer, as a worker does; those that waited in vain
+    /// are counted and gone.
+    std::vector<Out> resume();
     void advance(std::chrono::nanoseconds by) { now_ += static_cast<std::uint64_t>(by.count()); }
     [[nodiscard]] std::uint64_t count(api::Reason reason) const {
         return worker->counters[static_cast<std::size_t>(reason)].get();
@@ -55,6 +59,7 @@ class FastPath {
     void take_segments();
 
     std::vector<Made> made_;
+    std::map<std::uint16_t, Bytes> held_;  ///< by slot
     std::uint64_t now_ = 1'000'000'000'000ULL;
 };
 
