@@ -4,7 +4,7 @@
 // Built once, then read by any thread. A lookup touches one cache line as a rule.
 #pragma once
 
-#include <nmmintrin.h>
+#include <immintrin.h>
 
 #include <array>
 #include <cstdint>
