@@ -27,11 +27,11 @@ inline constexpr std::uint16_t kNoBackendId = 65535;
 /// Everything that is put before a client's packet, ready to copy: one cache line.
 ///
 /// Left 0 for the encapsulation to fill: outer IPv4 TOS, total length and protocol (of every encapsulation);
-/// outer IPv6 traffic class, flow label, payload length, and next header for IPIP (17 and 47 are there for GUE and GRE); GUE's source port and
-/// length; GRE's protocol type. The UDP checksum stays 0 (RFC 6935, 6936). The IPv4 checksum field holds, in
-/// network order, the ones' complement sum of the header as it stands here, folded to 16 bits and NOT
-/// complemented: add length and protocol, fold, complement, store. Without a tunnel source of the family the
-/// outer source is the unspecified address (see kBackendHasSource).
+/// outer IPv6 traffic class, flow label, payload length, and next header for IPIP (17 and 47 are there for
+/// GUE and GRE); GUE's source port and length; GRE's protocol type. The UDP checksum stays 0 (RFC 6935,
+/// 6936). The IPv4 checksum field holds, in network order, the ones' complement sum of the header as it
+/// stands here, folded to 16 bits and NOT complemented: add length and protocol, fold, complement, store.
+/// Without a tunnel source of the family the outer source is the unspecified address (see kBackendHasSource).
 struct alignas(64) EncapHeader {
     std::array<std::uint8_t, api::kMaxEncapBytes> bytes{};
     std::uint8_t length = 0;  ///< Ethernet + outer IP (+ UDP or GRE); 0: this backend is not in the plan

@@ -32,7 +32,7 @@ SITES = [
     {"name": "anyang", "domain": ["kr", "anyang"], "tier": "hot", "verdict": "healthy", "since": START, "admit": 1,
      "keep": True, "reason": "", "backends_up": 2, "backends": 2, "new_flows_per_second": 12345.6,
      "bits_per_second": 1.5e9, "capacity_new_flows": 0}]
-POOLS = [{"name": "talk", "vips": ["203.0.113.10:443/tcp", "[2001:db8:f::10]:443/tcp"], "encap": "gue", "hash": "5-tuple",
+POOLS = [{"name": "talk", "vips": ["203.0.113.10:443/tcp", "[2001:db8:f::10]:443/tcp"], "encap": "gue", "hash": "5-tuple", "data": "any",
           "stranded": "reset", "priority": 1, "min_sites": 1, "state": "degraded", "reason": "1 of 2 sites",
           "sites": [{"site": "pangyo", "tier": "active", "weight": 100, "admit": 0, "backends_up": 0, "backends": 2,
                      "share": 0},

@@ -201,9 +201,15 @@ def block_acks(lab, block):
     """Drops what the clients send towards the PoP, on the router before it."""
     if block:
         lab.exec("internet", ["nft", "add table inet acks; add chain inet acks f { type filter hook forward priority 0; }; "
-                              f"add rule inet acks f ip daddr {VIP4} drop; add rule inet acks f ip6 daddr {VIP6} drop"])
+                              f"add rule inet acks f ip daddr {VIP4} counter drop; "
+                              f"add rule inet acks f ip6 daddr {VIP6} counter drop"])
     else:
         lab.exec("internet", ["nft", "delete table inet acks"])
+
+
+def dropped(lab):
+    rules = json.loads(lab.exec("internet", ["nft", "-j", "list", "table", "inet", "acks"]).stdout)["nftables"]
+    return sum(e["counter"]["packets"] for r in rules if "rule" in r for e in r["rule"]["expr"] if "counter" in e)
 
 
 @pytest.mark.parametrize("timestamps", [1, 0])
@@ -251,6 +257,7 @@ def test_clients_that_left_unheard_are_asked_once_and_left_alone(lab):
         for session in gone:
             session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             session.socket.close()
+        wait_for("their resets to be lost", lambda: dropped(lab) >= len(gone), 10)
     finally:
         block_acks(lab, False)
     lab.darken(DARK)
