@@ -31,17 +31,9 @@ namespace detour::core {
     return sum;
 }
 
+/// The sum of a number's halves, carry included, is the upper half of the number plus itself with its halves
+/// exchanged.
 [[nodiscard]] constexpr std::uint16_t checksum_fold(std::uint64_t sum) noexcept {
-    sum = (sum & 0xffffffffU) + (sum >> 32U);
-    sum = (sum & 0xffffU) + (sum >> 16U & 0xffffU) + (sum >> 32U);
-    sum = (sum & 0xffffU) + (sum >> 16U);
-    sum = (sum & 0xffffU) + (sum >> 16U);
-    return static_cast<std::uint16_t>(sum);
-}
-
-/// The same in fewer steps: the sum of the halves, carry included, is the upper half of a number plus itself
-/// with its halves exchanged.
-[[nodiscard]] constexpr std::uint16_t checksum_fold_fast(std::uint64_t sum) noexcept {
     const auto word = static_cast<std::uint32_t>((sum + std::rotl(sum, 32)) >> 32U);
     return static_cast<std::uint16_t>((word + std::rotl(word, 16)) >> 16U);
 }

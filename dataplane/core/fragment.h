@@ -46,7 +46,6 @@ struct FragmentEntry {
     std::uint16_t pool_id = 0;
     std::uint16_t vip = 0;
     std::uint16_t backend = 0;
-    std::uint8_t site = 0;
     State state = State::kEmpty;
     std::uint8_t count = 0;  ///< of ranges
     std::array<Range, 8> ranges{};

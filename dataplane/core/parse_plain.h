@@ -2,7 +2,7 @@
 // TCP or UDP.
 //
 // An answer of true means that parse() would have said kTransport with the very same fields; false means
-// nothing, ask parse(). tests/packet and the packet fuzzer compare the two. Pure functions, any thread.
+// nothing, ask parse(). tests/packet/test_malformed.cpp compares the two. Pure functions, any thread.
 #pragma once
 
 #include "dataplane/core/bytes.h"
@@ -54,7 +54,7 @@ namespace detour::core {
                               load<std::uint32_t>(ip + 16);
     // 40 bytes: a TCP header fits behind the IP header, so that the reads below are within the packet.
     const bool fits = total >= 40 && total + kPlainEthernet <= p.length;
-    if (!whole || !fits || checksum_fold_fast(sum) != 0xffff || bad_source_v4(ip[12])) return false;
+    if (!whole || !fits || checksum_fold(sum) != 0xffff || bad_source_v4(ip[12])) return false;
     p.v6 = 0;
     return parse_plain_transport(p, kPlainEthernet + 20U, total, ip[9]);
 }

@@ -54,19 +54,31 @@ FlowState next_state(const Packet& p, FlowState state) noexcept {
     return state == FlowState::kSeenOnce ? FlowState::kEstablished : state;
 }
 
+/// To the backend that the entry names, and what the segment says of the flow into the entry.
+template <class Entry>
+[[gnu::always_inline]] inline void follow(Packet& p, Entry& entry, FlowValue old,
+                                          const Context& context) noexcept {
+    WorkerState& w = context.worker;
+    send_to(p, old.backend(), context, Reason::kForwardedPinned);
+    // No branch: whether a segment advances the ACK is anybody's guess.
+    const bool advances =
+        has(p, core::kTcpAck) & (static_cast<std::int32_t>(p.acknowledgement - old.ack()) > 0);
+    w.sites[p.site].ack_advanced.add(advances ? 1 : 0);
+    const FlowValue now = old.with_ack(advances ? p.acknowledgement : old.ack())
+                              .with_state(next_state(p, old.state()))
+                              .with_tick(w.tick());
+    if (now.word() != old.word()) entry.set_value(now);
+}
+
+[[gnu::always_inline]] inline bool is_live(FlowValue v, const Packet& p, const Context& context) noexcept {
+    return !was_reset(v.state()) && keeps(v.backend(), api::PoolId{p.pool_id}, context);
+}
+
 template <class Entry>
 void pinned(Packet& p, Entry& entry, const Context& context) noexcept {
-    WorkerState& w = context.worker;
-    FlowValue v = entry.value();
-    const bool live = !was_reset(v.state()) && keeps(v.backend(), api::PoolId{p.pool_id}, context);
-    if (!live) return stranded(p, entry, context);
-    send_to(p, v.backend(), context, Reason::kForwardedPinned);
-    if (has(p, core::kTcpAck) && static_cast<std::int32_t>(p.acknowledgement - v.ack()) > 0) {
-        v = v.with_ack(p.acknowledgement);
-        w.sites[p.site].ack_advanced.add(1);
-    }
-    v = v.with_state(next_state(p, v.state())).with_tick(w.tick());
-    if (v.word() != entry.value().word()) entry.set_value(v);
+    const FlowValue v = entry.value();
+    if (!is_live(v, p, context)) return stranded(p, entry, context);
+    follow(p, entry, v, context);
 }
 
 /// A SYN follows no pin and makes none: it is placed anew and remembered for its handshake's ACK.
@@ -156,22 +168,12 @@ void tcp(Packet& p, const Context& context) noexcept {
 template <class Keyed>
 [[gnu::always_inline]] inline bool pinned_fast(Packet& p, const Context& context) noexcept {
     if ((p.tcp_flags & (core::kTcpSyn | core::kTcpAck)) == core::kTcpSyn) return false;
-    WorkerState& w = context.worker;
-    Keyed k(p, w);
+    Keyed k(p, context.worker);
     auto* entry = k.flows.find_first(k.key, p.flow_hash);
     if (entry == nullptr) return false;
     const FlowValue old = entry->value();
-    if (old.syn_pending() || was_reset(old.state())) return false;
-    if (!keeps(old.backend(), api::PoolId{p.pool_id}, context)) return false;
-    send_to(p, old.backend(), context, Reason::kForwardedPinned);
-    // No branch: whether a segment advances the ACK is anybody's guess.
-    const bool advances =
-        has(p, core::kTcpAck) & (static_cast<std::int32_t>(p.acknowledgement - old.ack()) > 0);
-    w.sites[p.site].ack_advanced.add(advances ? 1 : 0);
-    const FlowValue now = old.with_ack(advances ? p.acknowledgement : old.ack())
-                              .with_state(next_state(p, old.state()))
-                              .with_tick(w.tick());
-    if (now.word() != old.word()) entry->set_value(now);
+    if (old.syn_pending() || !is_live(old, p, context)) return false;
+    follow(p, *entry, old, context);
     return true;
 }
 

@@ -103,7 +103,6 @@ void learn(const Packet& p, std::uint64_t tag, WorkerState& w) noexcept {
     entry.pool_id = p.pool_id;
     entry.vip = p.vip;
     entry.backend = p.backend;
-    entry.site = p.site;
     w.fragments.release(tag);
 }
 

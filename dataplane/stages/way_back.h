@@ -3,7 +3,7 @@
 // Learnt from the frames that VIP packets came in: their router, port and VLAN tags, by IP family. An answer
 // goes back to where its packet came from; these go where most packets of their family came from, so that
 // one stray host on the router's link does not draw them (Boyer and Moore's majority vote). Why not the
-// kernel's default route: docs/adr/0010-way-back.md. One owner.
+// kernel's default route: docs/adr/0008-way-back.md. One owner.
 #pragma once
 
 #include <array>

@@ -2,8 +2,10 @@
 // it).
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <functional>
 
+#include "dataplane/core/parse_plain.h"
 #include "tests/support/fast_path.h"
 
 using namespace detour;
@@ -180,4 +182,48 @@ TEST_CASE("cut at every byte: always a counted reason, never forwarded") {
     std::uint64_t counted = 0;
     for (std::size_t r = 0; r < api::kReasonCount; ++r) counted += fast.count(static_cast<Reason>(r));
     CHECK(counted == sent);
+}
+
+namespace {
+
+bool same_fields(const core::Packet& a, const core::Packet& b) {
+    return a.length == b.length && a.l3 == b.l3 && a.l4 == b.l4 && a.ip_length == b.ip_length &&
+           a.v6 == b.v6 && a.protocol == b.protocol && a.tcp_flags == b.tcp_flags &&
+           a.source_port == b.source_port && a.destination_port == b.destination_port &&
+           (a.protocol != 6 || (a.sequence == b.sequence && a.acknowledgement == b.acknowledgement));
+}
+
+}  // namespace
+
+TEST_CASE("what the common frame's parser takes, the whole parser takes with the same fields") {
+    const std::array<Bytes, 4> frames{
+        v4().tcp(syn()).payload(30).bytes(), v6().tcp(syn()).payload(30).bytes(),
+        v4().udp(5353, 53).payload(30).bytes(), v6().udp(5353, 53).payload(30).bytes()};
+    std::size_t taken = 0;
+    for (const Bytes& whole : frames) {
+        // Every byte of the headers at every value, and every length.
+        for (std::size_t at = 12; at < std::min<std::size_t>(72, whole.size()); ++at) {
+            for (unsigned value = 0; value < 256; ++value) {
+                Bytes frame = with(whole, at, static_cast<std::uint8_t>(value));
+                if (at == 71) frame.resize(std::min<std::size_t>(value, frame.size()));
+                if (frame.size() >= 34 && frame[12] == 8 && at != 24 && at != 25) {
+                    frame[24] = frame[25] = 0;
+                    const std::uint16_t sum = plain_checksum({frame.begin() + 14, frame.begin() + 34});
+                    frame[24] = static_cast<std::uint8_t>(sum >> 8U);
+                    frame[25] = static_cast<std::uint8_t>(sum);
+                }
+                core::Packet plain;
+                plain.data = frame.data();
+                plain.length = static_cast<std::uint16_t>(frame.size());
+                core::Packet full = plain;
+                if (!core::parse_plain(plain)) continue;
+                ++taken;
+                CAPTURE(at);
+                CAPTURE(value);
+                CHECK(core::parse(full) == core::Parsed::kTransport);
+                CHECK(same_fields(plain, full));
+            }
+        }
+    }
+    CHECK(taken > 10'000);
 }

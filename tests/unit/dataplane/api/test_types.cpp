@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "dataplane/api/counters.h"
 #include "dataplane/api/types.h"
 
 using namespace detour::api;
@@ -80,4 +81,11 @@ TEST_CASE("a seed depends on every character of its text") {
     for (std::size_t i = 0; i < texts.size(); ++i)
         for (std::size_t j = 0; j < i; ++j)
             CHECK(FleetSeed::from_text(texts[i]) != FleetSeed::from_text(texts[j]));
+}
+
+TEST_CASE("is_forwarded() says of every reason what the table of reasons says") {
+    for (const detour::api::ReasonInfo& row : detour::api::kReasons) {
+        CAPTURE(row.name);
+        CHECK(detour::api::is_forwarded(row.reason) == (row.outcome == detour::api::Outcome::kForwarded));
+    }
 }
