@@ -66,6 +66,13 @@ void LivePath::make_workers(const Arguments& arguments) {
         workers_.push_back(std::make_unique<Worker>(
             WorkerSetup{i, ports_, publication_, host_, *kernel_path_, pool_, arguments.idle_sleep, limits}));
     }
+    for (const auto& worker : workers_) {
+        std::vector<const stages::WorkerState*> others;
+        for (const auto& other : workers_) {
+            if (other != worker) others.push_back(&other->state());
+        }
+        worker->know_others(std::move(others));
+    }
 }
 
 LivePath::~LivePath() {

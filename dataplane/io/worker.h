@@ -14,6 +14,8 @@
 #include <chrono>
 #include <cstdint>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "dataplane/core/batch.h"
 #include "dataplane/core/host_state.h"
@@ -44,6 +46,10 @@ class alignas(64) Worker {
     Worker(const Worker&) = delete;
     Worker& operator=(const Worker&) = delete;
 
+    /// The states of the other workers, whose flow tables this one may look into; before any of them runs.
+    void know_others(std::vector<const stages::WorkerState*> others) {
+        state_.know_others(std::move(others));
+    }
     /// Returns after stop().
     void run() noexcept;
     void stop() noexcept { stop_.store(true, std::memory_order_relaxed); }

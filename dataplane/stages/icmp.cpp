@@ -22,6 +22,18 @@ core::FlowValue pin_of(const core::QuotedFlow& q, std::uint16_t vip, std::uint64
     return w.flows_v4.peek(core::FlowKeyV4::make(load<std::uint32_t>(q.client), q.client_port, vip), hash);
 }
 
+/// RSS sends an error to any worker, for its outer header is not the flow's: when this one does not know the
+/// flow, another may. Entries of others are read while their owners write them (core/flow_table.h).
+core::FlowValue pin_anywhere(const core::QuotedFlow& q, std::uint16_t vip, std::uint64_t hash, bool v6,
+                             const WorkerState& w) noexcept {
+    core::FlowValue pin = pin_of(q, vip, hash, v6, w);
+    for (const WorkerState* other : w.others()) {
+        if (pin.state() != core::FlowState::kEmpty) break;
+        pin = pin_of(q, vip, hash, v6, *other);
+    }
+    return pin;
+}
+
 void forward_error(core::Packet& p, const Context& context, const core::QuotedFlow& q,
                    const core::VipEntry& vip) noexcept {
     const bool v6 = p.v6 != 0;
@@ -31,11 +43,11 @@ void forward_error(core::Packet& p, const Context& context, const core::QuotedFl
     p.flow_hash = hash_of(q, context.tables.seed, v6);
     if (!context.worker.icmp_forwarded.take(context.worker.now_ns()))
         return drop(p, api::Reason::kIcmpOverBudget);
-    const core::FlowValue pin = pin_of(q, p.vip, p.flow_hash, v6, context.worker);
+    const core::FlowValue pin = pin_anywhere(q, p.vip, p.flow_hash, v6, context.worker);
     const bool known = pin.state() != core::FlowState::kEmpty && !core::was_reset(pin.state()) &&
                        context.tables.has_backend(pin.backend());
     if (known) return send_to(p, pin.backend(), context, api::Reason::kForwardedIcmp);
-    // The flow came by another worker or host: there it was placed by the same hash.
+    // The flow came by another host: there it was placed by the same hash.
     (void)choose(p, q.client, context, core::Admission::kMid, api::Reason::kForwardedIcmp);
 }
 

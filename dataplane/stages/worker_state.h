@@ -9,6 +9,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "dataplane/api/counters.h"
@@ -88,6 +89,11 @@ class WorkerState {
   public:
     explicit WorkerState(const WorkerLimits& limits);
 
+    /// The other workers of this host: their flow tables may be looked into, never written. Before any runs;
+    /// they live as long as this.
+    void know_others(std::vector<const WorkerState*> others) { others_ = std::move(others); }
+    [[nodiscard]] const std::vector<const WorkerState*>& others() const noexcept { return others_; }
+
     /// Once per burst, before run(): monotonic nanoseconds.
     void set_time(std::uint64_t now_ns) noexcept;
     [[nodiscard]] std::uint64_t now_ns() const noexcept { return now_ns_; }
@@ -156,6 +162,7 @@ class WorkerState {
     std::uint64_t used_generation_ = 0;
     std::uint64_t sweep_generation_ = 0;
     std::size_t sweep_position_ = 0;
+    std::vector<const WorkerState*> others_;
     std::size_t sweep_left_ = 0;           ///< steps until a whole pass for sweep_generation_ is done
     bool lost_backends_ = false;           ///< met in the pass that is under way
     std::vector<std::uint32_t> counting_;  ///< live flows by BackendId, of the pass that is under way

@@ -69,6 +69,25 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("an error that reaches another worker goes to the backend that the flow's own worker knows") {
+    for (const bool v6 : {false, true}) {
+        const auto plan = make_plan({.sites = 4, .backends = 3});
+        FastPath owner(plan);
+        FastPath other(plan);
+        other.worker->know_others({owner.worker.get()});
+        const std::uint16_t backend = pin(owner, v6);
+        const std::uint8_t site = owner.tables->backends[backend].site;
+        other.host.set_site(api::SiteId{site}, {api::kAdmitNone, api::kAdmitNone, true});
+        const Out out = other.send(too_big(v6, quoted(v6)));
+        CHECK(out.reason == Reason::kForwardedIcmp);
+        CHECK(out.backend == backend);
+        // A flow that was reset there is no flow any more.
+        owner.host.set_site(api::SiteId{site}, {api::kAdmitNone, api::kAdmitNone, false});
+        CHECK(owner.send(client(v6).tcp({kPort, 443, kAck, 1001, 1}).bytes()).reason == Reason::kResetSent);
+        CHECK(other.send(too_big(v6, quoted(v6))).backend != backend);
+    }
+}
+
 TEST_CASE("without an entry here, the error goes where the flow's own packets would") {
     for (const bool v6 : {false, true}) {
         for (const auto hash : {api::HashKey::kFiveTuple, api::HashKey::kSource}) {
