@@ -58,6 +58,7 @@ void add_singletons(const Config& config, Map& out) {
     out["failover.shed"] = config.failover.shed == Shed::kDrop ? "drop" : "reset";
     out["failover.ramp"] = duration_text(config.failover.ramp);
     out["failover.strand_after"] = duration_text(config.failover.strand_after);
+    out["failover.confirm_timeout"] = duration_text(config.failover.confirm_timeout);
     out["failover.auto_return_within"] = duration_text(config.failover.auto_return_within);
     out["failover.flap_hold"] = duration_text(config.failover.flap_hold);
     out["failover.flap_hold_most"] = duration_text(config.failover.flap_hold_most);
@@ -75,6 +76,16 @@ void add_site(const Site& site, Map& out) {
     out[path + "activation.url"] = site.activation.url;
     out[path + "activation.ca_file"] = site.activation.ca_file;
     out[path + "activation.deadline"] = duration_text(site.activation.deadline);
+    for (const BfdPeer& peer : site.bfd) {
+        // What tells one session from another is its name here.
+        const std::string source = peer.source ? " from " + peer.source->to_string() : "";
+        const std::string interface = peer.interface.empty() ? "" : " on " + peer.interface;
+        const std::string inner = path + "probe.bfd " + peer.address.to_string() + source + interface +
+                                  (peer.multihop ? "" : " single hop") + ".";
+        out[inner + "min_ttl"] = std::to_string(peer.min_ttl);
+        out[inner + "interval"] = duration_text(peer.interval);
+        out[inner + "multiplier"] = std::to_string(peer.multiplier);
+    }
 }
 
 /// Plain as it is, anything else in hex: as the configuration has it.

@@ -111,19 +111,37 @@ void read_failover(Section& section, Failover& failover) {
     failover.flap_hold_most = std::max(failover.flap_hold_most, failover.flap_hold);
     section.duration("flap_hold_most", failover.flap_hold_most, failover.flap_hold, 24h);
     section.duration("flap_forget", failover.flap_forget, 1s, 24h);
+    section.duration("confirm_timeout", failover.confirm_timeout, 10ms, 10s);
     section.finish();
 }
 
-/// Site probes come with a later version. Names the first probe's type, so that "bfd" is answered with "bfd".
-void refuse_site_probes(Section& section) {
-    section.later("probe", [&](const toml::node& node) {
-        const toml::array* array = node.as_array();
-        const toml::table* first = array == nullptr || array->empty() ? nullptr : array->get(0)->as_table();
-        const toml::node* type = first == nullptr ? nullptr : first->get("type");
-        if (type == nullptr || !type->is_string()) return;
-        const std::string word = quoted(type->as_string()->get());
-        section.refuse_later(*type, "type", word.substr(1, word.size() - 2) + " to a site");
-    });
+/// BFD alone; other probes of a site come with a later version.
+void read_site_probe(Section section, Site& site, std::vector<Origin>& places) {
+    using namespace std::chrono_literals;
+    BfdPeer peer;
+    std::string address;
+    std::string source;
+    SiteProbe type = SiteProbe::kBfd;
+    const bool known = section.choice<SiteProbe>("type", type, kSiteProbes);
+    if (!section.has("type")) section.missing("type", "\"bfd\"");
+    section.text("address", address, Need::kRequired, kAddressRule, address_rule);
+    section.text("source", source, Need::kOptional, kAddressRule, address_rule);
+    section.text("interface", peer.interface, Need::kOptional, kInterfaceRule,
+                 plain_rule(15, 0, std::string(kInterfaceRule)));
+    section.boolean("multihop", peer.multihop);
+    section.integer("min_ttl", peer.min_ttl, 0, 255);
+    section.duration("interval", peer.interval, 10ms, 10s);
+    section.integer("multiplier", peer.multiplier, 1, 255);
+    section.finish();
+    if (!peer.multihop && peer.min_ttl != 0) {
+        section.reading().mistakes->add(section.place_or_header("min_ttl"), "min_ttl with multihop = false",
+                                        "multihop = true beside it: a single hop is always 255");
+    }
+    if (!known || address.empty()) return;
+    peer.address = *api::IpAddress::parse(address);
+    if (!source.empty()) peer.source = *api::IpAddress::parse(source);
+    site.bfd.push_back(std::move(peer));
+    places.push_back(section.place_or_header("address"));
 }
 
 void read_activation(Section section, Site& site) {
@@ -176,12 +194,14 @@ void read_site(Section section, Config& config, Places& places) {
     capacity.real("gbps", site.capacity.gbps, 0.001, 1e6, "a number from 0.001 to 1000000");
     capacity.finish();
     read_activation(section.table("activation"), site);
-    refuse_site_probes(section);
+    std::vector<Origin> bfd;
+    (void)section.tables("probe", [&](Section probe) { read_site_probe(std::move(probe), site, bfd); });
     section.finish();
     if (site.name.empty()) places.all_sites_read = false;
     const bool has_key = site.key != site.name;
     places.sites.push_back({section.place_or_header("name"),
-                            has_key ? section.place_or_header("key") : section.place_or_header("name")});
+                            has_key ? section.place_or_header("key") : section.place_or_header("name"),
+                            std::move(bfd)});
     config.sites.push_back(std::move(site));
 }
 

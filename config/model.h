@@ -152,6 +152,21 @@ struct Activation {
     [[nodiscard]] bool configured() const { return !command.empty() || !url.empty(); }
 };
 
+/// A BFD session (RFC 5880) with a router of a site: `probe = [{ type = "bfd", … }]`.
+struct BfdPeer {
+    api::IpAddress address;
+    std::optional<api::IpAddress> source;  ///< of this host, the same family; absent: by route
+    std::string interface;                 ///< empty: any
+    bool multihop = true;                  ///< RFC 5883; else RFC 5881, a router on a link of this host
+    std::uint8_t min_ttl = 0;              ///< multihop: packets that arrive with less are dropped
+    milliseconds interval{50};             ///< 10 ms … 10 s, both directions
+    std::uint8_t multiplier = 3;           ///< 1 … 255 intervals of silence: down
+    bool operator==(const BfdPeer&) const = default;
+};
+/// Of all sites together.
+inline constexpr std::size_t kMaxBfdPeers = 64;
+inline constexpr std::size_t kMaxBfdPeersPerSite = 8;
+
 struct Site {
     std::string name;
     std::string key;                  ///< what the hash uses; default: name. Keep it when renaming a site.
@@ -159,6 +174,7 @@ struct Site {
     SiteTier tier = SiteTier::kActive;
     Activation activation;  ///< warm and cold only
     Capacity capacity;
+    std::vector<BfdPeer> bfd;
     Origin origin;
 };
 
@@ -203,6 +219,7 @@ struct Failover {
     milliseconds flap_hold{10'000};            ///< before the second return in a row; doubles; 0 … 1 h
     milliseconds flap_hold_most{600'000};      ///< its bound; flap_hold … 24 h
     milliseconds flap_forget{600'000};  ///< half of a site's flaps are forgotten in this time; 1 s … 24 h
+    milliseconds confirm_timeout{100};  ///< 10 ms … 10 s: for a probe to contradict BFD
 };
 
 struct Config {

@@ -11,6 +11,7 @@ namespace detour::config {
 struct SitePlaces {
     Origin name;
     Origin key;
+    std::vector<Origin> bfd;  ///< addresses
 };
 
 struct BackendPlaces {

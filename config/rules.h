@@ -18,6 +18,7 @@ inline constexpr std::string_view kNameRule =
 inline constexpr std::string_view kAddressRule =
     "a unicast IPv4 or IPv6 address as a string, such as \"10.1.0.11\"";
 
+inline constexpr std::string_view kInterfaceRule = "an interface's name of at most 15 bytes, without blanks";
 inline constexpr std::string_view kPayloadRule =
     "1 to 512 bytes: a text, or \"hex:\" and pairs of hex digits, such as \"hex:00ff\"";
 inline constexpr std::string_view kDnsNameRule =

@@ -164,24 +164,6 @@ bool Section::tables(std::string_view key, const std::function<void(Section)>& e
     return complete;
 }
 
-void Section::later(std::string_view key, const std::function<void(const toml::node&)>& more) {
-    asked_.emplace_back(key);
-    if (table_ == nullptr) return;
-    for (const auto& [name, node] : *table_) {
-        if (name.str() != key) continue;
-        const std::size_t before = reported_;
-        if (more) more(node);
-        if (reported_ != before) return;
-        reading_->mistakes->add(origin_at(*reading_, name.source().begin), std::string(key),
-                                fmt::format("no such key: {} is not supported by this version", key));
-    }
-}
-
-void Section::refuse_later(const toml::node& node, std::string_view key, std::string_view word) {
-    ++reported_;
-    wrong(node, key, fmt::format("no such value: {} is not supported by this version", word));
-}
-
 void Section::finish() const {
     if (table_ == nullptr) return;
     for (const auto& [key, node] : *table_) {
@@ -231,7 +213,8 @@ const toml::array* Section::list_of(const toml::node& node, std::string_view key
 
 std::string Section::shown_header() const {
     if (path_.empty()) return "the file";
-    const bool repeated = path_ == "site" || path_ == "pool" || path_ == "pool.backend";
+    const bool repeated =
+        path_ == "site" || path_ == "site.probe" || path_ == "pool" || path_ == "pool.backend";
     return repeated ? "[[" + path_ + "]]" : "[" + path_ + "]";
 }
 

@@ -110,10 +110,6 @@ class Section {
     /// Calls `each` for every table of an array of tables. False when the list itself was no such thing.
     bool tables(std::string_view key, const std::function<void(Section)>& each);
 
-    /// A key of a later version: known, and refused.
-    void later(std::string_view key, const std::function<void(const toml::node&)>& more = {});
-    void refuse_later(const toml::node& node, std::string_view key, std::string_view word);
-
     /// The table's pairs, for a table whose keys are names.
     template <class F>
     void each_pair(F each) const {
@@ -143,7 +139,6 @@ class Section {
     const toml::table* table_;
     Origin header_;
     std::vector<std::string> asked_;
-    std::size_t reported_ = 0;
 };
 
 }  // namespace detour::config

@@ -42,6 +42,7 @@ class Checker {
         check_totals();
         check_site_names();
         check_site_keys();
+        check_bfd_peers();
         check_pool_names();
         check_vips();
         for (std::size_t i = 0; i < config_.pools.size(); ++i) {
@@ -99,6 +100,48 @@ class Checker {
             mistakes_.add(
                 places_.sites[i].key, fmt::format("key \"{}\" again", site.key),
                 also("a site key (by default the name) used once", places_.sites[seen->second].key));
+        }
+    }
+
+    /// As the session table has it: a packet must belong to one session.
+    static bool same_path(const BfdPeer& a, const BfdPeer& b) {
+        const bool sources = !a.source || !b.source || *a.source == *b.source;
+        const bool interfaces = a.interface.empty() || b.interface.empty() || a.interface == b.interface;
+        return a.address == b.address && a.multihop == b.multihop && sources && interfaces;
+    }
+
+    void check_bfd_peers() {
+        std::vector<std::pair<const BfdPeer*, const Origin*>> before;
+        for (std::size_t s = 0; s < config_.sites.size(); ++s) {
+            const std::vector<BfdPeer>& peers = config_.sites[s].bfd;
+            for (std::size_t i = 0; i < peers.size(); ++i) {
+                const Origin& where = places_.sites[s].bfd[i];
+                check_bfd_peer(peers[i], where, i);
+                for (const auto& [peer, first] : before) {
+                    if (!same_path(*peer, peers[i])) continue;
+                    mistakes_.add(where, fmt::format("address = \"{}\" again", peers[i].address.to_string()),
+                                  also("a BFD session with a router once", *first));
+                    break;
+                }
+                before.emplace_back(&peers[i], &where);
+                if (before.size() == kMaxBfdPeers + 1) {
+                    mistakes_.add(where, fmt::format("{} bfd probes in all sites", kMaxBfdPeers + 1),
+                                  fmt::format("at most {}", kMaxBfdPeers));
+                }
+            }
+        }
+    }
+
+    void check_bfd_peer(const BfdPeer& peer, const Origin& where, std::size_t index) {
+        if (peer.source && peer.source->is_v6() != peer.address.is_v6()) {
+            mistakes_.add(where,
+                          fmt::format("address = \"{}\" with source = \"{}\"", peer.address.to_string(),
+                                      peer.source->to_string()),
+                          "both of one address family");
+        }
+        if (index == kMaxBfdPeersPerSite) {
+            mistakes_.add(where, fmt::format("bfd probe {} of a site", kMaxBfdPeersPerSite + 1),
+                          fmt::format("at most {}", kMaxBfdPeersPerSite));
         }
     }
 

@@ -40,6 +40,13 @@ inline constexpr std::array<Word<ProbeType>, 10> kProbes{{{"tcp", ProbeType::kTc
                                                           {"dns", ProbeType::kDns},
                                                           {"icmp", ProbeType::kIcmp},
                                                           {"bfd", std::nullopt}}};
+enum class SiteProbe : std::uint8_t { kBfd };
+inline constexpr std::array<Word<SiteProbe>, 6> kSiteProbes{{{"bfd", SiteProbe::kBfd},
+                                                             {"tcp", std::nullopt},
+                                                             {"http", std::nullopt},
+                                                             {"https", std::nullopt},
+                                                             {"tls", std::nullopt},
+                                                             {"icmp", std::nullopt}}};
 inline constexpr std::array<Word<HttpMethod>, 4> kMethods{{{"GET", HttpMethod::kGet},
                                                            {"HEAD", HttpMethod::kHead},
                                                            {"OPTIONS", HttpMethod::kOptions},

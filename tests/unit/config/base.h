@@ -32,6 +32,7 @@ max_dark_sites = 2
 ramp = "2m"
 strand_after = "1.5s"
 auto_return_within = "1h"
+confirm_timeout = "150ms"
 
 [[site]]
 name = "pangyo"
@@ -39,6 +40,16 @@ key = "p1"
 domain = ["kr", "seongnam", "pangyo"]
 tier = "active"
 capacity = { new_flows = 200_000, gbps = 40 }
+
+[[site.probe]]
+type = "bfd"
+address = "10.1.0.1"
+source = "192.0.2.1"
+interface = "eth1"
+multihop = true
+min_ttl = 250
+interval = "100ms"
+multiplier = 4
 
 [[site]]
 name = "anyang"

@@ -79,6 +79,9 @@ source = ["192.0.2.1"]
 name = "a"
 [site.capacity]
 [site.activation]
+[[site.probe]]
+type = "bfd"
+address = "10.0.0.9"
 [[pool]]
 name = "t"
 vip = ["203.0.113.1:443/tcp"]

@@ -119,7 +119,12 @@ TEST_CASE("each value arrives in the model") {
     CHECK(config.sites[0].domain == std::vector<std::string>{"kr", "seongnam", "pangyo"});
     CHECK(config.sites[0].capacity.new_flows == 200'000);
     CHECK(config.sites[0].capacity.gbps == 40);
-    CHECK(config.sites[0].origin.to_string() == "f.toml:28:1");
+    REQUIRE(config.sites[0].bfd.size() == 1);
+    CHECK(config.sites[0].bfd[0] == BfdPeer{*api::IpAddress::parse("10.1.0.1"),
+                                            *api::IpAddress::parse("192.0.2.1"), "eth1", true, 250, 100ms,
+                                            4});
+    CHECK(config.failover.confirm_timeout == 150ms);
+    CHECK(config.sites[0].origin.to_string() == "f.toml:29:1");
     CHECK(config.sites[1].key == "anyang");
     CHECK(config.sites[1].tier == SiteTier::kHot);
     CHECK(config.find_site("anyang") == &config.sites[1]);
@@ -157,7 +162,7 @@ TEST_CASE("each value of a pool arrives in the model") {
     CHECK(pool.backends[0].site == "pangyo");
     CHECK(pool.backends[0].address.to_string() == "10.1.0.11");
     CHECK(pool.backends[0].weight == 70);
-    CHECK(pool.backends[0].origin.to_string() == "f.toml:65:1");
+    CHECK(pool.backends[0].origin.to_string() == "f.toml:76:1");
 }
 
 TEST_CASE("what is left out has the model's default") {
@@ -192,7 +197,7 @@ TEST_CASE("an empty file names what every file needs") {
 TEST_CASE("a backend whose family has no tunnel source is named") {
     const std::string text = replaced(kBase, "source", "\"192.0.2.1\", \"2001:db8::1\"", "\"192.0.2.1\"");
     CHECK(first_message(load_text(text, "f.toml"))
-              .starts_with("f.toml:72:11: found address = \"2001:db8:2::11\", "
+              .starts_with("f.toml:83:11: found address = \"2001:db8:2::11\", "
                            "expected an IPv6 address in `source`"));
 }
 
@@ -235,7 +240,7 @@ TEST_CASE("a duplicate and a broken reference between files name the right file"
     REQUIRE(result.error().size() == 2);
     CHECK(result.error()[0].to_string().starts_with(
         "pools.d/x.toml:3:8: found vip \"203.0.113.10:443/tcp\" again"));
-    CHECK(result.error()[0].to_string().ends_with("(the other is at detour.toml:41:8)"));
+    CHECK(result.error()[0].to_string().ends_with("(the other is at detour.toml:52:8)"));
     CHECK(result.error()[1].to_string().starts_with("pools.d/x.toml:4:21: found site = \"pangyoo\""));
 }
 

@@ -34,6 +34,7 @@ constexpr std::string_view kDataplane = "[dataplane]";
 constexpr std::string_view kControl = "[control]";
 constexpr std::string_view kFailover = "[failover]";
 constexpr std::string_view kSite = "[[site]]";
+constexpr std::string_view kProbe = "[[site.probe]]";
 constexpr std::string_view kPool = "[[pool]]";
 constexpr std::string_view kHealth = "[pool.health]";
 constexpr std::string_view kLogin = "[[pool]]\nname = \"login\"";
@@ -145,6 +146,10 @@ const std::vector<Row> kRows{
      "expected a duration from \"0s\" to \"10m\""},
     {"failover.auto_return_within", kType, kFailover, "\"1h\"", "^false",
      "expected a duration from \"0s\" to \"24h\""},
+    {"failover.confirm_timeout", kType, kFailover, "\"150ms\"", "^150",
+     "found confirm_timeout = 150, expected a duration from \"10ms\" to \"10s\""},
+    {"failover.confirm_timeout", kRange, kFailover, "\"150ms\"", "^\"9ms\"",
+     "expected a duration from \"10ms\" to \"10s\""},
     {"failover.auto_return_within", kRange, kFailover, "\"1h\"", "^\"-1h\"",
      "expected a duration from \"0s\" to \"24h\""},
     {"failover.overprovisioning", kType, kFailover, "panic_threshold = 0.4", "overprovisioning = ^\"1.4\"",
@@ -173,12 +178,12 @@ const std::vector<Row> kRows{
     {"site.name", kRange, kSite, "\"pangyo\"", "^\"p@n\"", "expected 1 to 63 letters"},
     {"site.name", kMissing, kSite, "name = \"pangyo\"\n", "", "found [[site]] without name", "[[site]]"},
     {"site.name", kReference, "\"p1\"", "tier = \"hot\"", "[[site]]\nname = ^\"pangyo\"",
-     "found name = \"pangyo\" again, expected a site name used once (the other is at f.toml:29:8)"},
+     "found name = \"pangyo\" again, expected a site name used once (the other is at f.toml:30:8)"},
     {"site.key", kType, kSite, "\"p1\"", "^1", "found key = 1, expected 1 to 63 letters"},
     {"site.key", kRange, kSite, "\"p1\"", "^\"\"", "found key = \"\", expected 1 to 63 letters"},
     {"site.key", kReference, "\"p1\"", "tier = \"hot\"", "key = ^\"p1\"",
      "found key \"p1\" again, expected a site key (by default the name) used once (the other is at "
-     "f.toml:30:7)"},
+     "f.toml:31:7)"},
     {"site.key", kReference, "\"p1\"", "tier = \"hot\"", "[[site]]\nname = ^\"p1\"",
      "found key \"p1\" again"},
     {"site.domain", kType, kSite, "[\"kr\", \"seongnam\", \"pangyo\"]", "^\"kr\"",
@@ -247,9 +252,43 @@ const std::vector<Row> kRows{
      "a whole number from 256 to 2147483647"},
     {"control.probe_mark", kRange, kControl, "[control]", "[control]\nprobe_mark = ^255",
      "a whole number from 256 to 2147483647"},
-    {"site.probe", kLater, kSite, "key = \"p1\"", "probe = [{ type = ^\"bfd\", address = \"10.1.0.1\" }]",
-     "found type = \"bfd\", expected no such value: bfd to a site is not supported by this version"},
-    {"site.probe", kLater, kSite, "key = \"p1\"", "^probe = 1", "probe is not supported by this version"},
+    {"site.probe", kType, "name = \"anyang\"", "tier = \"hot\"", "probe = ^1",
+     "found probe = 1, expected a list of tables, each under [[site.probe]]"},
+    {"site.probe", kRange, "name = \"anyang\"", "tier = \"hot\"",
+     "probe = [{ type = \"bfd\", address = ^\"10.1.0.1\" }]",
+     "found address = \"10.1.0.1\" again, expected a BFD session with a router once"},
+    {"site.probe", kMissing, "name = \"anyang\"", "tier = \"hot\"", "probe = [^{ address = \"10.1.0.2\" }]",
+     "found [[site.probe]] without type, expected \"bfd\""},
+    {"site.probe", kMissing, "name = \"anyang\"", "tier = \"hot\"", "probe = [^{ type = \"bfd\" }]",
+     "found [[site.probe]] without address"},
+    {"site.probe", kRange, "name = \"anyang\"", "tier = \"hot\"",
+     "probe = [{ type = \"bfd\", address = ^\"10.2.0.1\", source = \"2001:db8::1\" }]",
+     "expected both of one address family"},
+    {"site.probe", kUnknown, kProbe, "multiplier", "^multiplie", "did you mean \"multiplier\"?"},
+    {"site.probe.type", kType, kProbe, "\"bfd\"", "^1", "found type = 1, expected \"bfd\""},
+    {"site.probe.type", kRange, kProbe, "\"bfd\"", "^\"bdf\"", "expected \"bfd\""},
+    {"site.probe.type", kLater, kProbe, "\"bfd\"", "^\"icmp\"",
+     "(\"icmp\" is not supported by this version)"},
+    {"site.probe.address", kType, kProbe, "\"10.1.0.1\"", "^1", "a unicast IPv4 or IPv6 address"},
+    {"site.probe.address", kRange, kProbe, "\"10.1.0.1\"", "^\"224.0.0.1\"",
+     "not multicast, loopback or link-local"},
+    {"site.probe.source", kType, kProbe, "\"192.0.2.1\"", "^1", "a unicast IPv4 or IPv6 address"},
+    {"site.probe.source", kRange, kProbe, "\"192.0.2.1\"", "^\"192.0.2\"", "a unicast IPv4 or IPv6 address"},
+    {"site.probe.interface", kType, kProbe, "\"eth1\"", "^1", "an interface's name of at most 15 bytes"},
+    {"site.probe.interface", kRange, kProbe, "\"eth1\"", "^\"an-interface-too-long\"",
+     "an interface's name of at most 15 bytes"},
+    {"site.probe.multihop", kType, kProbe, "true", "^1", "found multihop = 1, expected true or false"},
+    {"site.probe.multihop", kRange, kProbe, "true", "^\"false\"", "expected true or false"},
+    {"site.probe.min_ttl", kType, kProbe, "250", "^\"250\"", "a whole number from 0 to 255"},
+    {"site.probe.min_ttl", kRange, kProbe, "250", "^256", "a whole number from 0 to 255"},
+    {"site.probe.min_ttl", kReference, kProbe, "multihop = true\nmin_ttl = 250",
+     "multihop = false\nmin_ttl = ^250", "found min_ttl with multihop = false"},
+    {"site.probe.interval", kType, kProbe, "\"100ms\"", "^100", "a duration from \"10ms\" to \"10s\""},
+    {"site.probe.interval", kRange, kProbe, "\"100ms\"", "^\"9ms\"", "a duration from \"10ms\" to \"10s\""},
+    {"site.probe.multiplier", kType, kProbe, "multiplier = 4", "multiplier = ^\"4\"",
+     "a whole number from 1 to 255"},
+    {"site.probe.multiplier", kRange, kProbe, "multiplier = 4", "multiplier = ^0",
+     "a whole number from 1 to 255"},
     {"site", kUnknown, kSite, "domain", "^domian", "a key of [[site]] (did you mean \"domain\"?)"},
     {"site", kType, "[[pool]]\nname = \"talk\"", "[[pool]]", "[[pool]]\n^site = 1",
      "found unknown key \"site\""},
@@ -275,7 +314,7 @@ const std::vector<Row> kRows{
      "found [[pool]] without vip", "[[pool]]\nname = \"login\""},
     {"pool.vip", kReference, "[[pool]]\nname = \"login\"", "\"203.0.113.11:53/udp\"",
      "^\"203.0.113.10:443/tcp\"",
-     "found vip \"203.0.113.10:443/tcp\" again, expected a vip used once (the other is at f.toml:41:8)"},
+     "found vip \"203.0.113.10:443/tcp\" again, expected a vip used once (the other is at f.toml:52:8)"},
     {"pool.encap", kType, kPool, "\"ipip\"", "^4",
      "found encap = 4, expected \"ipip\" or \"gue\" or \"gre\""},
     {"pool.encap", kRange, kPool, "\"ipip\"", "^\"vxlan\"", "expected \"ipip\" or \"gue\" or \"gre\""},
@@ -502,7 +541,7 @@ const std::vector<Row> kRows{
     {"pool.backend.address", kMissing, kBackend, "address = \"10.1.0.11\"\n", "",
      "found [[pool.backend]] without address", "[[pool.backend]]"},
     {"pool.backend.address", kReference, kBackend, "\"2001:db8:2::11\"", "^\"10.1.0.11\"",
-     "found address = \"10.1.0.11\" again, expected a backend once in a pool (the other is at f.toml:67:11)"},
+     "found address = \"10.1.0.11\" again, expected a backend once in a pool (the other is at f.toml:78:11)"},
     {"pool.backend.address", kReference, kBackend, "\"10.1.0.11\"", "^\"203.0.113.11\"", "which is a vip"},
     {"pool.backend.weight", kType, kBackend, "weight = 70", "weight = ^\"70\"",
      "a whole number from 0 to 65535"},
@@ -602,7 +641,7 @@ TEST_CASE("every key has a row with a wrong type and one with a wrong value") {
         CHECK((covered.contains({key, kRange}) || sections.contains(key)));
     }
     for (const char* section : {"", "pop", "dataplane", "control", "failover", "site", "site.capacity",
-                                "pool", "pool.health", "pool.backend"}) {
+                                "site.probe", "pool", "pool.health", "pool.backend"}) {
         CAPTURE(section);
         CHECK(covered.contains({section, kUnknown}));
     }
@@ -645,7 +684,7 @@ TEST_CASE("all mistakes are reported, in the order of the file, at most 50") {
     REQUIRE(three.error().size() == 3);
     CHECK(three.error()[0].origin.line == 3);
     CHECK(three.error()[1].origin.line == 8);
-    CHECK(three.error()[2].origin.line == 68);
+    CHECK(three.error()[2].origin.line == 79);
 
     std::string many(kBase);
     for (int i = 0; i < 200; ++i) many += "unknown_" + std::to_string(i) + " = 1\n";
