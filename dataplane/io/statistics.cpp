@@ -7,7 +7,7 @@ namespace {
 
 using Workers = std::span<const std::unique_ptr<Worker>>;
 
-void collect_sites(const stages::WorkerState& state, wire::WorkerStats& out) {
+void collect_sites(const stages::WorkerState& state, std::uint64_t now_ns, wire::WorkerStats& out) {
     for (std::uint32_t id = 0; id < state.sites.size(); ++id) {
         const stages::SiteSignals& s = state.sites[id];
         if (s.packets.get() == 0 && s.syns.get() == 0) continue;
@@ -19,11 +19,12 @@ void collect_sites(const stages::WorkerState& state, wire::WorkerStats& out) {
         row.set_ack_advanced(s.ack_advanced.get());
         row.set_packets(s.packets.get());
         row.set_bytes(s.bytes.get());
-        row.set_prefixes(s.prefixes.get());
+        row.set_prefixes(s.prefixes.at(now_ns));
+        row.set_syn_prefixes(s.syn_prefixes.at(now_ns));
     }
 }
 
-void collect_worker(const Worker& worker, wire::WorkerStats& out) {
+void collect_worker(const Worker& worker, std::uint64_t now_ns, wire::WorkerStats& out) {
     const stages::WorkerState& state = worker.state();
     out.set_acknowledged(worker.acknowledged());
     out.set_scanned(state.scanned());
@@ -44,7 +45,7 @@ void collect_worker(const Worker& worker, wire::WorkerStats& out) {
     sweep.set_repeated(state.swept.repeated.get());
     sweep.set_backends(state.swept.backends.get());
     sweep.set_undelivered(state.swept.undelivered.get());
-    collect_sites(state, out);
+    collect_sites(state, now_ns, out);
 }
 
 void collect_pools(Workers workers, wire::StatsReply& reply) {
@@ -78,11 +79,15 @@ void collect_backends(Workers workers, wire::StatsReply& reply) {
         std::uint64_t packets = 0;
         std::uint64_t bytes = 0;
         std::uint64_t flows = 0;
+        std::uint64_t syns = 0;
+        std::uint64_t handshakes = 0;
         for (const auto& worker : workers) {
             const stages::BackendTally& tally = worker->state().backends[id];
             packets += tally.packets.get();
             bytes += tally.bytes.get();
             flows += tally.flows.get();
+            syns += tally.syns.get();
+            handshakes += tally.handshakes.get();
         }
         if (packets == 0 && flows == 0) continue;
         wire::BackendStats& row = *reply.add_backends();
@@ -90,6 +95,8 @@ void collect_backends(Workers workers, wire::StatsReply& reply) {
         row.set_packets(packets);
         row.set_bytes(bytes);
         row.set_flows(flows);
+        row.set_syns(syns);
+        row.set_handshakes(handshakes);
     }
 }
 
@@ -101,7 +108,7 @@ void collect_statistics(const StatisticsOf& of, wire::StatsReply& reply) {
     for (std::size_t i = 0; i < workers.size(); ++i) {
         wire::WorkerStats& row = *reply.add_workers();
         row.set_worker(static_cast<std::uint32_t>(i));
-        collect_worker(*workers[i], row);
+        collect_worker(*workers[i], reply.now_ns(), row);
     }
     for (std::size_t i = 0; i < ports.size(); ++i) {
         wire::PortStats& row = *reply.add_ports();

@@ -81,6 +81,20 @@ void pinned(Packet& p, Entry& entry, const Context& context) noexcept {
     follow(p, entry, v, context);
 }
 
+void count_syn(const Packet& p, std::uint32_t client_prefix, WorkerState& w) noexcept {
+    SiteSignals& site = w.sites[p.site];
+    site.syns.add(1);
+    site.syn_prefixes.add(core::mix64(client_prefix), w.now_ns());
+    w.backends[p.backend].syns.add(1);
+}
+
+void count_handshake(const Packet& p, std::uint32_t client_prefix, WorkerState& w) noexcept {
+    SiteSignals& site = w.sites[p.site];
+    site.handshakes.add(1);
+    site.prefixes.add(core::mix64(client_prefix), w.now_ns());
+    w.backends[p.backend].handshakes.add(1);
+}
+
 /// A SYN follows no pin and makes none: it is placed anew and remembered for its handshake's ACK.
 template <class Keyed>
 void syn(Packet& p, Keyed& k, const Context& context) noexcept {
@@ -90,9 +104,13 @@ void syn(Packet& p, Keyed& k, const Context& context) noexcept {
     const bool repeated = before != nullptr && before->isn == p.sequence;
     bool placed = false;
     if (repeated && keeps(before->backend, pool, context)) {
-        // The same SYN again goes where its handshake began, as long as that takes new flows at all.
+        // The same SYN again goes where its handshake began, as long as that would take it today: a site that
+        // keeps a trickle of its flows must not keep those that were there before.
         const std::uint8_t site = context.tables.backends[before->backend].site;
-        placed = context.host.effective(pool, api::SiteId{site}).admit != api::kAdmitNone &&
+        const std::uint16_t admit = context.host.effective(pool, api::SiteId{site}).admit.value();
+        const api::HashKey key = context.tables.pools[p.pool].hash;
+        const std::uint64_t hash = choice_hash(p, client_of(p), key, context.tables.seed);
+        placed = core::fraction(hash, context.tables.site_keys[site]) < admit &&
                  context.host.backend(api::BackendId{before->backend}).up;
         if (placed) send_to(p, before->backend, context, Reason::kForwardedNew);
         w.sites[site].syns_repeated.add(1);
@@ -101,7 +119,7 @@ void syn(Packet& p, Keyed& k, const Context& context) noexcept {
         if (!choose(p, context, core::Admission::kNew, Reason::kForwardedNew)) return;
         if (!within_limits(p, context)) return;
     }
-    if (!repeated) w.sites[p.site].syns.add(1);
+    if (!repeated) count_syn(p, k.client_prefix, w);
     k.syns.put(k.syn_key, p.flow_hash, {.isn = p.sequence, .backend = p.backend, .time = w.syn_time()});
     if (auto* entry = k.flows.find(k.key, p.flow_hash)) entry->set_value(entry->value().with_syn_pending(1));
 }
@@ -132,9 +150,7 @@ void handshake(Packet& p, Keyed& k, core::SynEntry& s, Entry* entry, const Conte
         return entry == nullptr ? drop(p, Reason::kStranded) : stranded(p, *entry, context);
     }
     send_to(p, v.backend(), context, Reason::kForwardedHandshake);
-    SiteSignals& site = w.sites[p.site];
-    site.handshakes.add(1);
-    site.prefixes.set(site.prefixes.get() | 1ULL << (core::mix64(k.client_prefix) & 63U));
+    count_handshake(p, k.client_prefix, w);
 }
 
 template <class Keyed>

@@ -57,16 +57,48 @@ struct alignas(16) PacketBytes {
 };
 static_assert(sizeof(PacketBytes) == 16);
 
+/// Which of 64 hashed client prefixes were seen of late: in the present epoch of 0.13 s and in the one
+/// before.
+class RecentPrefixes {
+  public:
+    void add(std::uint64_t hash, std::uint64_t now_ns) noexcept {
+        const std::uint64_t epoch = now_ns >> kEpochBits;
+        if (epoch != epoch_.get()) {
+            before_.set(epoch == epoch_.get() + 1 ? present_.get() : 0);
+            present_.set(0);
+            epoch_.set(epoch);
+        }
+        present_.set(present_.get() | 1ULL << (hash & 63U));
+    }
+    /// Any thread; at an epoch's turn it may miss what is just being moved.
+    [[nodiscard]] std::uint64_t at(std::uint64_t now_ns) const noexcept {
+        const std::uint64_t now = now_ns >> kEpochBits;
+        const std::uint64_t epoch = epoch_.get();
+        if (now > epoch + 1) return 0;
+        // The worker's clock may be a burst ahead of the reader's.
+        return present_.get() | (now <= epoch ? before_.get() : 0);
+    }
+
+  private:
+    static constexpr unsigned kEpochBits = 27;
+    Tally epoch_;
+    Tally present_;
+    Tally before_;
+};
+
 struct alignas(64) SiteSignals : PacketBytes {
     Tally syns;
     Tally syns_repeated;
     Tally handshakes;
     Tally ack_advanced;
-    Tally prefixes;  ///< bitmap: hashed client prefixes that completed a handshake
+    RecentPrefixes prefixes;      ///< that completed a handshake
+    RecentPrefixes syn_prefixes;  ///< that sent a SYN
 };
 
 struct BackendTally : PacketBytes {
     Tally flows;  ///< live and pinned to it, as the last whole pass of the sweep found them
+    Tally syns;   ///< as SiteSignals has them
+    Tally handshakes;
 };
 
 struct PoolTally : PacketBytes {

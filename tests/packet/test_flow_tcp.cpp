@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <bit>
 
 #include "tests/support/fast_path.h"
 
@@ -64,6 +65,8 @@ TEST_CASE("a connection keeps its backend, and signals count it once") {
         CHECK(signals.handshakes.get() == 1);
         CHECK(c.ack().reason == Reason::kForwardedPinned);
         CHECK(signals.handshakes.get() == 1);
+        CHECK(fast.worker->backends[backend].syns.get() == 1);
+        CHECK(fast.worker->backends[backend].handshakes.get() == 1);
         const std::uint64_t advanced = signals.ack_advanced.get();
         CHECK(c.data(200).backend == backend);
         CHECK(signals.ack_advanced.get() == advanced + 1);
@@ -72,6 +75,35 @@ TEST_CASE("a connection keeps its backend, and signals count it once") {
         CHECK(signals.ack_advanced.get() == advanced + 1);
         CHECK((v6 ? fast.worker->flows_v6.used() : fast.worker->flows_v4.used()) == 1);
     }
+}
+
+TEST_CASE("client prefixes are known for 0.13 to 0.27 s after they were seen") {
+    stages::RecentPrefixes seen;
+    constexpr std::uint64_t kEpoch = 1ULL << 27U;
+    constexpr std::uint64_t kStart = 1000 * kEpoch;
+    CHECK(seen.at(kStart) == 0);
+    seen.add(3, kStart + 1);
+    seen.add(67, kStart + 2);  // the same of 64
+    seen.add(5, kStart + kEpoch - 1);
+    CHECK(seen.at(kStart + kEpoch - 1) == 0b101000);
+    CHECK(seen.at(kStart - 1) == 0b101000);  // a reader whose clock is behind
+    CHECK(seen.at(kStart + kEpoch) == 0b101000);
+    seen.add(0, kStart + kEpoch);
+    CHECK(seen.at(kStart + 2 * kEpoch - 1) == 0b101001);
+    CHECK(seen.at(kStart + 2 * kEpoch) == 0b000001);
+    CHECK(seen.at(kStart + 3 * kEpoch) == 0);
+    seen.add(1, kStart + 10 * kEpoch);
+    CHECK(seen.at(kStart + 10 * kEpoch) == 0b000010);
+}
+
+TEST_CASE("a site's signals tell clients that only knock from those that complete") {
+    FastPath fast(make_plan());
+    const Client c{fast};
+    const auto& signals = fast.worker->sites[c.syn().site];
+    CHECK(std::popcount(signals.syn_prefixes.at(fast.worker->now_ns())) == 1);
+    CHECK(signals.prefixes.at(fast.worker->now_ns()) == 0);
+    (void)c.ack();
+    CHECK(signals.prefixes.at(fast.worker->now_ns()) == signals.syn_prefixes.at(fast.worker->now_ns()));
 }
 
 TEST_CASE("a SYN makes no flow entry; a repeated one is counted apart and goes to the same backend") {
@@ -109,6 +141,23 @@ TEST_CASE("a SYN repeated to a dark site goes to a live one, and so does its ACK
     const Out again = c.syn();
     CHECK(again.site != first.site);
     CHECK(c.ack().backend == again.backend);
+}
+
+TEST_CASE("a SYN repeated to a site that keeps a trickle goes elsewhere, unless it is of the trickle") {
+    FastPath fast(make_plan());
+    std::size_t moved = 0;
+    std::size_t stayed = 0;
+    for (std::uint16_t port = 20000; port < 24000; ++port) {
+        const Client c{fast, false, port};
+        const Out first = c.syn();
+        fast.host.set_site(api::SiteId{first.site}, {api::Admit{656}, api::kAdmitAll, true});
+        const Out again = c.syn();
+        ++(again.site == first.site ? stayed : moved);
+        CHECK(c.ack().backend == again.backend);
+        fast.host.set_site(api::SiteId{first.site}, {});
+    }
+    CHECK(moved > 3900);
+    CHECK(stayed > 10);  // 1 %
 }
 
 TEST_CASE("data before the handshake's ACK is answered from the SYN table too; numbers far off are not") {
