@@ -43,6 +43,14 @@ void fields(V& v, Like<Drain> auto& x) {
 }
 
 template <class V>
+void fields(V& v, Like<BfdSession> auto& x) {
+    v("address", x.address);
+    v("state", x.state);
+    v("since", x.since);
+    v("reason", x.reason);
+}
+
+template <class V>
 void fields(V& v, Like<SiteStatus> auto& x) {
     v("name", x.name);
     v("domain", x.domain);
@@ -62,6 +70,8 @@ void fields(V& v, Like<SiteStatus> auto& x) {
     v.optional("drain", x.drain);
     v.optional("load", x.load);
     v.optional("full", x.full);
+    v.optional("trickle", x.trickle);
+    v.optional("bfd", x.bfd);
 }
 
 template <class V>

@@ -49,6 +49,14 @@ struct Drain {
     std::optional<std::uint64_t> flows_left;     ///< absent: not known
 };
 
+/// A BFD session with a router of a site.
+struct BfdSession {
+    std::string address;
+    std::string state;  ///< up, down, unknown (never came up, or switched off at the router)
+    Time since;
+    std::string reason;  ///< the last change's diagnostic; empty: none
+};
+
 struct SiteStatus {
     std::string name;
     std::vector<std::string> domain;  ///< widest first
@@ -67,8 +75,10 @@ struct SiteStatus {
     std::uint64_t capacity_new_flows = 0;   ///< a second, of the whole site; 0: not stated
     std::optional<Drain> drain;
     std::optional<double>
-        load;           ///< of what this host may spend there, as it should come to be; absent: not known
-    bool full = false;  ///< more is offered than fits
+        load;              ///< of what this host may spend there, as it should come to be; absent: not known
+    bool full = false;     ///< more is offered than fits
+    bool trickle = false;  ///< dark because clients don't get through; a few flows stay to show when they do
+    std::vector<BfdSession> bfd;
 };
 
 /// A pool's part in one site.

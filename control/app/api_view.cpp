@@ -76,6 +76,16 @@ std::optional<control::Drain> drain_of_site(const ViewInput& in, const std::stri
     return std::nullopt;
 }
 
+std::vector<control::BfdSession> view_bfd(const ViewInput& in, const SiteStatus& site) {
+    std::vector<control::BfdSession> out;
+    for (const BfdStatus& session : site.bfd) {
+        const bool known = session.since.value.count() > 0;
+        out.push_back({session.peer.address.to_string(), std::string(to_string(session.path)),
+                       known ? to_api(session.since) : to_api(in.counters.started), session.why});
+    }
+    return out;
+}
+
 control::SiteStatus view_site(const ViewInput& in, const SiteStatus& site) {
     control::SiteStatus out;
     out.name = site.name;
@@ -99,6 +109,8 @@ control::SiteStatus view_site(const ViewInput& in, const SiteStatus& site) {
     if (site.budget.new_flows > 0) out.load = site.load.new_flows / site.budget.new_flows;
     if (site.budget.gbps > 0) out.load = std::max(out.load.value_or(0), site.load.gbps / site.budget.gbps);
     out.full = site.full;
+    out.bfd = view_bfd(in, site);
+    out.trickle = site.trickle;
     return out;
 }
 

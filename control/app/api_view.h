@@ -1,6 +1,7 @@
 // What the API shows, made from the engine's snapshot and the fast path's figures. Pure: no clock, no socket.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct ViewInput {
     std::uint64_t probes_shed = 0;
     std::uint64_t events = 0;
     std::uint64_t events_not_written = 0;
+    std::optional<bfd::RunnerCounters> bfd = {};  ///< absent: no session is configured
 };
 
 [[nodiscard]] control::Version view_version(const ViewInput& in);

@@ -38,6 +38,9 @@ Actions Engine::on_probe(std::uint64_t serial, const health::Outcome& outcome, N
 Actions Engine::on_signals(const Signals& signals, Now now) {
     return impl_->on_signals(signals, now);
 }
+Actions Engine::on_bfd(const BfdReport& report, Now now) {
+    return impl_->on_bfd(report, now);
+}
 Actions Engine::on_next_hops(const plan::NextHops& next_hops, Now now) {
     return impl_->on_next_hops(next_hops, now);
 }
@@ -167,8 +170,10 @@ void Engine::Impl::rebuild() {
         if (fleet_.parts[i].admission.phase() != Phase::kLive) busy_parts_.insert(i);
     }
     strands_.clear();
+    by_id_.clear();
     for (Index i = 0; i < fleet_.targets.size(); ++i) {
         const Target& target = fleet_.targets[i];
+        by_id_.emplace(target.id, i);
         if (target.state.state() == State::kDown && !target.stranded) {
             strands_.set(i, now_.monotonic + config_.failover.strand_after);
         }
@@ -215,6 +220,7 @@ Actions Engine::Impl::adopt(const FastPathState& state, Now now) {
         site.acks_known = false;
         mark(site);
     }
+    passive_.forget();
     event(EventKind::kAdopted, "generation " + std::to_string(state.generation.value()));
     return finish();
 }
@@ -289,26 +295,6 @@ Actions Engine::Impl::on_plan_refused(api::Generation generation, const api::Err
     return finish();
 }
 
-Actions Engine::Impl::on_signals(const Signals& signals, Now now) {
-    begin(now);
-    signals_at_ = now.monotonic;
-    acknowledged_ = signals.acknowledged;
-    scanned_ = signals.scanned;
-    std::map<api::SiteId, std::uint64_t> acks;
-    for (const SiteSignal& signal : signals.sites) acks[signal.site] = signal.ack_advanced;
-    for (SiteState& site : fleet_.sites) {
-        const auto found = acks.find(site.id);
-        const std::uint64_t count = found == acks.end() ? 0 : found->second;
-        // The first reading only says where the counter stands.
-        if (site.acks_known && count > site.acks) site.admission.sign_of_life(now);
-        site.acks = count;
-        site.acks_known = true;
-    }
-    measure(signals);
-    reallocate_if_due(false);
-    return finish();
-}
-
 Actions Engine::Impl::on_next_hops(const plan::NextHops& next_hops, Now now) {
     begin(now);
     for (const auto& [address, hop] : next_hops) {
@@ -338,7 +324,10 @@ api::Result<Actions> Engine::Impl::reload(config::Config config, Now now) {
     config_ = std::move(config);
     ids_ = std::move(ids);
     rebuild();
-    for (SiteState& site : fleet_.sites) mark(site);
+    for (SiteState& site : fleet_.sites) {
+        mark(site);
+        update_bfd(site);
+    }
     event(EventKind::kReload, std::to_string(config_.sites.size()) + " sites, " +
                                   std::to_string(config_.pools.size()) + " pools, " +
                                   std::to_string(fleet_.targets.size()) + " backends");
@@ -350,6 +339,7 @@ Actions Engine::Impl::on_tick(Now now) {
     expire_drains();
     tick_admissions();
     for (SiteState& site : fleet_.sites) {
+        tick_bfd(site);
         if (site.burst) check_burst(site);
     }
     tick_strands();
@@ -399,6 +389,7 @@ Monotonic Engine::Impl::next_wakeup() const {
     for (const SiteState& site : fleet_.sites) {
         next = std::min(next, site.admission.next(rules(site), now_));
         if (site.burst) next = std::min(next, site.burst_end);
+        next = std::min(next, site.bfd_watch.next());
     }
     for (const Index index : busy_parts_) {
         next = std::min(next, fleet_.parts[index].admission.next(part_rules(), now_));

@@ -22,7 +22,9 @@
 #include "control/app/actions.h"
 #include "control/app/snapshot.h"
 #include "control/app/state_store.h"
+#include "control/failover/bfd_watch.h"
 #include "control/failover/drain.h"
+#include "control/failover/passive.h"
 #include "control/plan/plan.h"
 #include "dataplane/api/result.h"
 
@@ -44,6 +46,13 @@ struct FastPathState {
 struct SiteSignal {
     api::SiteId site;
     std::uint64_t ack_advanced = 0;  ///< since the fast path's start
+    failover::PrefixSets prefixes;
+};
+/// Since the fast path's start.
+struct BackendSignal {
+    api::BackendId backend;
+    std::uint64_t syns = 0;
+    std::uint64_t handshakes = 0;
 };
 /// What a pool offered, counted since the fast path's start.
 struct PoolSignal {
@@ -54,8 +63,17 @@ struct PoolSignal {
 struct Signals {
     std::vector<SiteSignal> sites;
     std::vector<PoolSignal> pools;
-    api::Generation acknowledged;  ///< lowest of all workers
-    api::Generation scanned;       ///< lowest of all workers
+    std::vector<BackendSignal> backends;  ///< ascending by id
+    api::Generation acknowledged;         ///< lowest of all workers
+    api::Generation scanned;              ///< lowest of all workers
+};
+
+/// A BFD session of a site changed.
+struct BfdReport {
+    std::string site;  ///< key
+    config::BfdPeer peer;
+    failover::BfdPath path = failover::BfdPath::kUnknown;
+    std::string why;  ///< its diagnostic, e.g. "detection-time-expired"
 };
 
 /// The sites with an activation that are wanted now, by name.
@@ -85,6 +103,8 @@ class Engine {
     [[nodiscard]] Actions on_probe(std::uint64_t serial, const health::Outcome& outcome, Now now);
     /// Every 100 ms while connected.
     [[nodiscard]] Actions on_signals(const Signals& signals, Now now);
+    /// Of sessions that the configuration does not have: ignored. Each starts unknown.
+    [[nodiscard]] Actions on_bfd(const BfdReport& report, Now now);
     /// The whole picture, each time it changes; no plan is made before the first. An unresolved next hop
     /// never replaces one that was resolved on the same port.
     [[nodiscard]] Actions on_next_hops(const plan::NextHops& next_hops, Now now);

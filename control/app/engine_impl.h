@@ -3,6 +3,7 @@
 //   engine.cpp          inputs, adoption, plan, collecting actions
 //   engine_probes.cpp   what to probe when, results, bursts
 //   engine_tunnel.cpp   which VIP a tunnel probe goes to
+//   engine_signals.cpp  what is heard beside probes: BFD, the fast path's counters
 //   engine_verdicts.cpp sites and pools going dark and coming back, rails, fail static
 //   engine_intents.cpp  drains
 //   engine_shares.cpp   what bounds a pool in a site beside its own admission
@@ -15,6 +16,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "control/app/engine.h"
@@ -35,6 +37,7 @@ class Engine::Impl {
     Actions on_plan_refused(api::Generation generation, const api::Error& error, Now now);
     Actions on_probe(std::uint64_t serial, const health::Outcome& outcome, Now now);
     Actions on_signals(const Signals& signals, Now now);
+    Actions on_bfd(const BfdReport& report, Now now);
     Actions on_next_hops(const plan::NextHops& next_hops, Now now);
     Actions on_tick(Now now);
     api::Result<Actions> reload(config::Config config, Now now);
@@ -76,6 +79,17 @@ class Engine::Impl {
     void start_burst(SiteState& site, const std::string& reason);
     void check_burst(SiteState& site);
     void end_burst(SiteState& site);
+
+    // engine_signals.cpp
+    void read_acks(const Signals& signals);
+    void read_handshakes(const Signals& signals);
+    void judge_way_back(SiteState& site);
+    void lose_way_back(SiteState& site, const failover::Evidence& evidence);
+    void watch_trickle(SiteState& site);
+    [[nodiscard]] bool answers_now(const SiteState& site) const;
+    void update_bfd(SiteState& site);
+    void tick_bfd(SiteState& site);
+    [[nodiscard]] health::nanoseconds confirm_time(const SiteState& site) const;
 
     // engine_verdicts.cpp
     [[nodiscard]] failover::AdmissionRules rules(const SiteState& site) const;
@@ -209,6 +223,8 @@ class Engine::Impl {
         deferred_pools_;           ///< settled but for their bounds: in the next call, which is due at once
     std::set<Index> dirty_pools_;  ///< whose parts may have to go dark or come back
     health::Monotonic signals_at_{health::nanoseconds::min()};
+    failover::PassiveSignal passive_;
+    std::unordered_map<api::BackendId, Index> by_id_;  ///< targets
 
     // Intents.
     std::vector<failover::Drain> drains_;

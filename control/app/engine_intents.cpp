@@ -169,7 +169,9 @@ api::Result<Engine::Prepared> Engine::Impl::prepare_undrain(const std::string& t
         const SiteState& site = fleet_.sites[index];
         result.sites.push_back(site.name);
         if (!whole || after.sites[index]) continue;
-        if (site.admission.phase() == Phase::kHeld) pending.released.push_back(site.key);
+        const bool back =
+            site.admission.phase() == Phase::kHeld || (site.admission.trickles() && removed == 0);
+        if (back) pending.released.push_back(site.key);
     }
     for (const Drain& drain : pending.drains) {
         for (const Index index : sites) {

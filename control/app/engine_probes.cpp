@@ -131,6 +131,7 @@ void Engine::Impl::record(Target& target, const health::Outcome& outcome, Monoto
     target.round_trip = outcome.round_trip;
     target.answered_sent = std::max(target.answered_sent, sent);
     fleet_.sites[target.site].admission.sign_of_life(now_);
+    fleet_.sites[target.site].bfd_watch.answered();
 }
 
 /// Once for each backend and certificate.

@@ -37,6 +37,9 @@ struct Engine::Impl::SnapshotMaker {
         result.load = state.load;
         result.budget = state.budget;
         result.full = state.full;
+        result.trickle = state.admission.trickles();
+        for (const BfdSession& session : state.bfd)
+            result.bfd.push_back({session.peer, session.path, session.why, session.since});
         if (result.phase == failover::Phase::kRamping) {
             result.ramp_start = state.admission.record().ramp_start;
             result.ramp_end = *result.ramp_start + engine.config_.failover.ramp;

@@ -47,6 +47,14 @@ void Engine::Impl::mark(SiteState& site) {
 
 void Engine::Impl::judge(SiteState& site) {
     const Looks looks = look(fleet_, site, config_.failover.dark_threshold);
+    if (site.admission.trickles()) {
+        if (!looks.dark) return;
+        // Nothing answers now: it is as dark as any other.
+        site.admission.end_trickle();
+        site.way_back.clear();
+        mark(site);
+        return;
+    }
     if (site.admission.phase() == Phase::kDark) {
         if (looks.dark) site.answers_since.reset();
         if (looks.dark || rising(fleet_, site) || waits_for_flaps(site)) return;
@@ -116,7 +124,7 @@ bool Engine::Impl::all_look_dark() const {
         if (site.targets.empty()) continue;
         any = true;
         if (site.answers_since) return false;  // waits for its flaps, but is there
-        if (site.admission.phase() == Phase::kDark) continue;
+        if (site.admission.phase() == Phase::kDark && !site.admission.trickles()) continue;
         if (!look(fleet_, site, config_.failover.dark_threshold).dark) return false;
     }
     return any;
@@ -352,7 +360,9 @@ failover::Gate Engine::Impl::part_gate(const Part& part) const {
     const bool site_dark = fleet_.sites[part.site].admission.phase() == Phase::kDark;
     const bool dead = part.admission.phase() == Phase::kDark && part.down == part.targets.size();
     // Pools that rehash move their flows at the verdict and do not wait for the strand.
-    if (fleet_.pools[part.pool].rehash && (site_dark || dead)) gate.keep = false;
+    // A handshake of a flow that is not kept would not count, and so a trickle would show nothing.
+    const bool trickle = fleet_.sites[part.site].admission.trickles() && fleet_.pools[part.pool].tcp;
+    if (fleet_.pools[part.pool].rehash && ((site_dark && !trickle) || dead)) gate.keep = false;
     return gate;
 }
 
@@ -360,7 +370,8 @@ bool Engine::Impl::switch_site(SiteState& site) {
     const failover::Gate before = board_.in_force(site.id, std::nullopt);
     const failover::Gate gate = site_gate(site);
     if (!board_.want(site.id, std::nullopt, gate)) return false;
-    const bool step = before.admit > api::kAdmitNone && gate.admit > api::kAdmitNone;
+    const bool step = before.admit > api::kAdmitNone && gate.admit > api::kAdmitNone &&
+                      site.admission.phase() != Phase::kDark;
     if (before.admit == gate.admit || step) return false;
     Event& value = event(EventKind::kSwitch, site, site.reason);
     value.from = std::to_string(before.admit.value());
@@ -427,7 +438,14 @@ failover::Verdict Engine::Impl::verdict_of(const SiteState& site, std::string& r
         reason += ", " + target.address.to_string() + ": " + target.last.to_string();
         break;
     }
+    for (const BfdSession& session : site.bfd) {
+        if (session.path == failover::BfdPath::kDown)
+            reason += ", BFD with " + session.peer.address.to_string() + " is down";
+    }
+    if (!site.way_back.empty()) reason += ", clients don't get through: " + site.way_back;
+    if (site.admission.trickles()) reason += "; 1 % of its flows stay to show when they do";
     if (!site.refused.empty()) reason += "; not taken away: " + site.refused;
+    if (!site.way_back_rail.empty()) reason += "; not taken away: " + site.way_back_rail;
     switch (site.admission.phase()) {
         case Phase::kDark:
             if (site.answers_since) reason += "; answers again, has to last since it flapped";
@@ -442,7 +460,7 @@ failover::Verdict Engine::Impl::verdict_of(const SiteState& site, std::string& r
             break;
     }
     if (site.admission.drained()) return Verdict::kDrained;
-    if (site.burst || (fail_static_ && seen.down > 0)) return Verdict::kSuspect;
+    if (site.burst || !site.way_back.empty() || (fail_static_ && seen.down > 0)) return Verdict::kSuspect;
     if (seen.down > 0) return Verdict::kDegraded;
     return seen.up > 0 ? Verdict::kHealthy : Verdict::kUnknown;
 }

@@ -12,6 +12,8 @@ std::string_view to_string(EventKind kind) noexcept {
             return "backend_down";
         case EventKind::kSuspect:
             return "suspect";
+        case EventKind::kBfd:
+            return "bfd";
         case EventKind::kVerdict:
             return "verdict";
         case EventKind::kPoolVerdict:

@@ -14,6 +14,7 @@ enum class EventKind : std::uint8_t {
     kBackendUp,
     kBackendDown,
     kSuspect,      ///< a burst started at a site
+    kBfd,          ///< a BFD session of a site came up or went down
     kVerdict,      ///< a site's verdict changed
     kPoolVerdict,  ///< a pool's verdict in one site changed
     kSwitch,       ///< admit of a site or of a pool in a site was set by a verdict or an operator

@@ -21,6 +21,8 @@ const char* severity(const Event& event) {
         case EventKind::kVerdict:
         case EventKind::kPoolVerdict:
             return event.to == "dark" ? "alarm" : "info";
+        case EventKind::kBfd:
+            return event.to == "down" ? "warning" : "info";
         case EventKind::kBackendDown:
         case EventKind::kSuspect:
         case EventKind::kStrand:
@@ -43,6 +45,8 @@ std::string deed(const Event& event) {
             return "is down";
         case EventKind::kSuspect:
             return "is suspect, a burst of probes starts";
+        case EventKind::kBfd:
+            return fmt::format("BFD is {}, it was {}", event.to, event.from);
         case EventKind::kVerdict:
         case EventKind::kPoolVerdict:
             return fmt::format("is {}, it was {}", event.to, event.from);

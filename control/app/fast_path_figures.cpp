@@ -64,6 +64,8 @@ std::map<api::SiteId, SiteTotals> site_totals(const wire::StatsReply& stats) {
             total.ack_advanced += site.ack_advanced();
             total.packets += site.packets();
             total.bytes += site.bytes();
+            total.prefixes.completed |= site.prefixes();
+            total.prefixes.knocked |= site.syn_prefixes();
         }
     }
     return totals;
@@ -71,12 +73,19 @@ std::map<api::SiteId, SiteTotals> site_totals(const wire::StatsReply& stats) {
 
 Signals signals_of(const wire::StatsReply& stats) {
     Signals signals;
-    for (const auto& [site, total] : site_totals(stats)) signals.sites.push_back({site, total.ack_advanced});
+    for (const auto& [site, total] : site_totals(stats))
+        signals.sites.push_back({site, total.ack_advanced, total.prefixes});
     for (const auto& pool : stats.pools()) {
         if (pool.pool() >= api::kMaxPools) continue;
         const api::PoolId id(static_cast<std::uint16_t>(pool.pool()));
         signals.pools.push_back({id, pool.new_flows(), pool.bytes()});
     }
+    for (const auto& backend : stats.backends()) {
+        if (backend.backend() >= api::kMaxBackends) continue;
+        signals.backends.push_back({api::BackendId(static_cast<std::uint16_t>(backend.backend())),
+                                    backend.syns(), backend.handshakes()});
+    }
+    std::ranges::sort(signals.backends, {}, &BackendSignal::backend);
     if (stats.workers().empty()) return signals;
     std::uint64_t acknowledged = std::numeric_limits<std::uint64_t>::max();
     std::uint64_t scanned = acknowledged;

@@ -30,6 +30,7 @@ struct SiteTotals {
     std::uint64_t ack_advanced = 0;
     std::uint64_t packets = 0;
     std::uint64_t bytes = 0;
+    failover::PrefixSets prefixes;
 };
 
 struct SiteRates {

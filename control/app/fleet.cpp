@@ -104,9 +104,22 @@ class Builder {
         state.targets.clear();
         state.answers_since.reset();
         state.parts.clear();
+        state.bfd = sessions(site, before);
         state.dirty = true;
         by_name_.emplace(site.name, static_cast<Index>(fleet_.sites.size()));
         fleet_.sites.push_back(std::move(state));
+    }
+
+    static std::vector<BfdSession> sessions(const config::Site& site, const SiteState* before) {
+        std::vector<BfdSession> result;
+        for (const config::BfdPeer& peer : site.bfd) {
+            BfdSession session{peer, {}, {}, {}};
+            for (const BfdSession& old : before != nullptr ? before->bfd : result) {
+                if (old.peer == peer) session = old;
+            }
+            result.push_back(session);
+        }
+        return result;
     }
 
     void add_pool(const config::Pool& pool) {
@@ -124,6 +137,8 @@ class Builder {
         state.follows = pool.follow;
         state.single_writer = pool.data == config::Data::kSingleWriter;
         if (before != kGone) carry(old_.pools[before], state);
+        state.tcp = std::ranges::any_of(
+            pool.vips, [](const api::Vip& vip) { return vip.protocol == api::Protocol::kTcp; });
         fleet_.pools.push_back(std::move(state));
         const auto health = std::make_shared<const config::Health>(pool.health);
         std::shared_ptr<const config::Health> ready;
@@ -284,7 +299,7 @@ bool rising(const Fleet& fleet, const SiteState& site) {
 }
 
 Looks look(const Fleet& fleet, const SiteState& site, double dark_threshold) {
-    const bool dark = site.admission.phase() == Phase::kDark;
+    const bool dark = site.admission.phase() == Phase::kDark && !site.admission.trickles();
     std::uint32_t counted = 0;
     std::uint32_t alive = 0;
     bool bad_answers = false;
@@ -297,6 +312,7 @@ Looks look(const Fleet& fleet, const SiteState& site, double dark_threshold) {
         if (state == State::kUp || (state == State::kUnknown && !dark)) ++alive;
         if (state == State::kDown && health::answered(target.state.last())) bad_answers = true;
     }
+    if (site.bfd_watch.dark()) return {true, false};
     if (counted == 0) return {dark, false};
     return {alive <= dark_threshold * counted, bad_answers || alive > 0};
 }

@@ -15,9 +15,11 @@
 
 #include "config/model.h"
 #include "control/failover/admission.h"
+#include "control/failover/bfd_watch.h"
 #include "control/failover/capacity.h"
 #include "control/failover/flap.h"
 #include "control/failover/healthy.h"
+#include "control/failover/passive.h"
 #include "control/failover/single_writer.h"
 #include "control/failover/verdict.h"
 #include "control/health/rise_fall.h"
@@ -109,6 +111,7 @@ struct PoolState {
     bool rehash = false;
     api::Encap encap = api::Encap::kGue;
     std::vector<api::IpAddress> tunnel_vips;  ///< those that probes go to through the tunnel; empty: none
+    bool tcp = false;                         ///< any of its VIPs
     std::vector<Index> parts;
     bool no_site = false;  ///< nothing takes its new flows (alarmed)
     std::uint32_t priority = 100;
@@ -121,6 +124,14 @@ struct PoolState {
     failover::Load offered;  ///< of all sites, smoothed
     double shed = 0;         ///< of its new flows, as allocated
     bool shed_told = false;
+};
+
+/// A BFD session with a router of a site, as it was last reported.
+struct BfdSession {
+    config::BfdPeer peer;
+    failover::BfdPath path = failover::BfdPath::kUnknown;
+    std::string why;  ///< the diagnostic of the last change
+    health::WallTime since;
 };
 
 struct SiteState {
@@ -138,6 +149,12 @@ struct SiteState {
     health::Monotonic burst_start;
     health::Monotonic burst_end;  ///< at the latest
     std::string refused;          ///< the rail that keeps it from going dark; empty: none
+    std::vector<BfdSession> bfd;
+    failover::BfdWatch bfd_watch;
+    std::string way_back;              ///< what speaks against its way back to the clients; empty: nothing
+    health::Monotonic way_back_since;  ///< readings from before say nothing of now
+    std::string way_back_rail;         ///< that keeps it from going dark for that; empty: none
+    failover::TrickleWatch trickle;
 
     failover::Verdict verdict = failover::Verdict::kUnknown;
     health::WallTime since;

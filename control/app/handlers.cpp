@@ -68,7 +68,8 @@ auto ApiHandlers::view(View make) {
     const Snapshot snapshot = service_.snapshot();
     return make(ViewInput{snapshot, service_.config(), service_.figures(), service_.counters(),
                           service_.options(), service_.next_hops(), service_.switches_pending(),
-                          service_.prober().shed(), service_.log().last(), service_.log().not_written()});
+                          service_.prober().shed(), service_.log().last(), service_.log().not_written(),
+                          service_.bfd().counters()});
 }
 
 control::Version ApiHandlers::version() {

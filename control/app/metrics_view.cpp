@@ -100,6 +100,11 @@ void fill_sites(const ViewInput& in, control::MetricsInput& out) {
         metrics.ack_advanced = total.ack_advanced;
         metrics.packets = total.packets;
         metrics.bytes = total.bytes;
+        metrics.trickle = site.trickle;
+        for (const BfdStatus& session : site.bfd) {
+            out.bfd.push_back(
+                {site.name, session.peer.address.to_string(), std::string(to_string(session.path))});
+        }
         out.sites.push_back(std::move(metrics));
     }
 }
@@ -133,6 +138,16 @@ void fill_pool_sites(const ViewInput& in, control::MetricsInput& out) {
     for (const auto& [key, sum] : sums) out.pool_sites.push_back({key.first, key.second, sum});
 }
 
+void fill_bfd(const ViewInput& in, control::MetricsInput& out) {
+    if (!in.bfd) return;
+    control::BfdPackets packets{in.bfd->packets.received, in.bfd->sent, in.bfd->send_failed, {}};
+    for (std::size_t i = 0; i < bfd::kDropCount; ++i) {
+        const auto reason = static_cast<bfd::Drop>(i);
+        packets.dropped.emplace_back(to_string(reason), in.bfd->packets.of(reason));
+    }
+    out.bfd_packets = std::move(packets);
+}
+
 }  // namespace
 
 control::MetricsInput view_metrics(const ViewInput& in) {
@@ -140,6 +155,7 @@ control::MetricsInput view_metrics(const ViewInput& in) {
     fill_host(in, out);
     fill_workers_and_ports(in, out);
     fill_sites(in, out);
+    fill_bfd(in, out);
     fill_pools(in, out);
     fill_pool_sites(in, out);
     for (const auto& [key, count] : in.counters.probes) out.probes.push_back({key.first, key.second, count});

@@ -79,6 +79,9 @@ Service::Service(boost::asio::io_context& io, config::Config config, ServiceOpti
       first_config_(std::move(config)),
       prober_(io, {},
               [this](std::uint64_t serial, const health::Outcome& outcome) { on_probe(serial, outcome); }),
+      bfd_(
+          io, [this](const BfdReport& report) { carry_out(engine_->on_bfd(report, options_.now())); },
+          [this](const std::string& problem) { note(EventKind::kAlarm, problem); }),
       wakeup_(io),
       poll_(io),
       resync_(io),
@@ -154,6 +157,7 @@ api::Result<void> Service::start() {
                                 [this](const api::Error& why) { on_down(why); }});
     name_backends();
     carry_out(engine_->start(now));
+    bfd_.use(config());
     client_->start();
     poll_figures();
     return {};
@@ -167,6 +171,7 @@ void Service::stop() {
     prober_.use(nullptr);
     tunnel_.reset();
     activations_.reset();
+    bfd_.stop();
     for (auto* timer : {&wakeup_, &poll_, &resync_, &unlocked_}) timer->cancel();
     pool_.join();
     for (auto& event : std::exchange(pending_events_, {})) write_event(std::move(event));

@@ -21,6 +21,7 @@
 #include "config/load.h"
 #include "control/api/messages.h"
 #include "control/app/activations.h"
+#include "control/app/bfd_link.h"
 #include "control/app/durable_writer.h"
 #include "control/app/engine.h"
 #include "control/app/event_log.h"
@@ -107,6 +108,7 @@ class Service {
     [[nodiscard]] const health::Prober& prober() const { return prober_; }
     /// Null while no pool is probed through its tunnel.
     [[nodiscard]] const health::Tunnel* tunnel() const { return tunnel_.get(); }
+    [[nodiscard]] const BfdLink& bfd() const { return bfd_; }
     [[nodiscard]] control::EventLog& log() { return log_; }
     [[nodiscard]] bool switches_pending() const { return switches_pending_ > 0; }
 
@@ -162,6 +164,7 @@ class Service {
     std::unique_ptr<Activations> activations_;
     std::shared_ptr<health::Tunnel> tunnel_;  ///< while some pool is probed through it
     health::Prober prober_;
+    BfdLink bfd_;
     std::unique_ptr<publish::FastPathClient> client_;
     std::unique_ptr<publish::KernelRoutes> routes_;
     boost::asio::steady_timer wakeup_;

@@ -175,6 +175,7 @@ awaitable<control::Outcome<control::ReloadReply>> Service::reload() {
     carry_out(std::move(*actions));
     watch_backends();
     name_backends();
+    bfd_.use(config());
     reply.generation = snapshot().generation.value();
     co_return reply;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "control/failover/admission.h"
+#include "control/failover/bfd_watch.h"
 #include "control/failover/capacity.h"
 #include "control/failover/domains.h"
 #include "control/failover/drain.h"
@@ -62,6 +63,13 @@ struct PoolStatus {
     std::vector<PoolSiteStatus> sites;
 };
 
+struct BfdStatus {
+    config::BfdPeer peer;
+    failover::BfdPath path = failover::BfdPath::kUnknown;
+    std::string why;         ///< diagnostic of the last change; empty: none yet
+    health::WallTime since;  ///< of `path`; 0: since the start
+};
+
 struct SiteStatus {
     api::SiteId id;
     std::string name;
@@ -80,6 +88,8 @@ struct SiteStatus {
     failover::Load load;    ///< of this host, as it should come to be
     failover::Load budget;  ///< what this host may spend here; 0: not stated
     bool full = false;      ///< more is offered than fits
+    bool trickle = false;   ///< dark because clients don't get through; 1 % of its flows stay
+    std::vector<BfdStatus> bfd;
     std::optional<health::WallTime> ramp_start;
     std::optional<health::WallTime> ramp_end;
     std::uint32_t up = 0, down = 0, unknown = 0;  ///< backends over all pools

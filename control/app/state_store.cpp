@@ -85,6 +85,7 @@ void encode_record(TextWriter& out, const std::string& key, const failover::Admi
     out.line("phase", key, static_cast<unsigned>(record.phase), record.stranded, record.hold_on_return,
              record.bad_answers, record.dark_since.value.count(), record.ramp_start.value.count(),
              record.mid_before.value());
+    if (record.trickle) out.line("trickle", key);
 }
 
 void decode_record(LineReader& in, StoredState& state) {
@@ -116,6 +117,8 @@ bool decode_line(LineReader& in, StoredState& state) {
         state.ids.pool_names[pool] = api::PoolId{in.number<std::uint16_t>()};
     } else if (name == "phase") {
         decode_record(in, state);
+    } else if (name == "trickle") {
+        state.sites[in.text()].trickle = true;
     } else {
         return decode_space(in, "site", state.ids.sites) || decode_space(in, "vip", state.ids.vips) ||
                decode_space(in, "pool", state.ids.pools) || decode_space(in, "backend", state.ids.backends);

@@ -50,6 +50,8 @@ void Admission::adopt(const Gate& in_force, const std::optional<AdmissionRecord>
         }
         record_.stranded = !in_force.keep;
         if (!in_force.keep) record_.phase = Phase::kDark;
+    } else if (stored && stored->phase == Phase::kDark && stored->trickle && in_force.admit <= kRampFloor) {
+        record_ = *stored;
     } else if (!drained_ && in_force.admit < api::kAdmitAll) {
         record_.phase = Phase::kRamping;
         const double part = static_cast<double>(in_force.admit.value()) / api::kAdmitAll.value();
@@ -87,7 +89,9 @@ Gate Admission::gate() const noexcept {
     Gate gate;
     gate.admit_mid = mid();
     gate.keep = !record_.stranded;
-    if (drained_ || record_.phase == Phase::kDark || record_.phase == Phase::kHeld)
+    if (!drained_ && trickles())
+        gate.admit = kRampFloor;
+    else if (drained_ || record_.phase == Phase::kDark || record_.phase == Phase::kHeld)
         gate.admit = api::kAdmitNone;
     else if (record_.phase == Phase::kRamping)
         gate.admit = reached_;
@@ -109,6 +113,16 @@ void Admission::darken(Now now, bool bad_answers) {
     quiet_since_ = now.monotonic;
 }
 
+void Admission::start_trickle() noexcept {
+    record_.trickle = record_.phase == Phase::kDark && !record_.stranded;
+}
+
+void Admission::end_trickle() noexcept {
+    if (!trickles()) return;
+    record_.trickle = false;
+    record_.bad_answers = false;  // silent, as any site without power
+}
+
 void Admission::relight() noexcept {
     if (record_.phase != Phase::kDark || !before_) return;
     record_ = *before_;
@@ -121,6 +135,7 @@ void Admission::lighten(Now now, const AdmissionRules& rules) {
     before_.reset();
     dark_at_.reset();
     record_.stranded = false;
+    record_.trickle = false;
     const bool too_long =
         rules.auto_return_within && now.wall - record_.dark_since > *rules.auto_return_within;
     if (drained_ || record_.hold_on_return || too_long) {
@@ -131,7 +146,7 @@ void Admission::lighten(Now now, const AdmissionRules& rules) {
 }
 
 void Admission::release(Now now, const AdmissionRules& rules) {
-    if (record_.phase == Phase::kHeld) start_ramp(now, rules);
+    if (record_.phase == Phase::kHeld || trickles()) start_ramp(now, rules);
 }
 
 void Admission::start_ramp(Now now, const AdmissionRules& rules) {
@@ -173,6 +188,7 @@ void Admission::tick(Now now, const AdmissionRules& rules) {
     if (record_.phase == Phase::kDark && !record_.stranded && rules.strand_after &&
         now.monotonic - quiet_since_ >= *rules.strand_after) {
         record_.stranded = true;
+        record_.trickle = false;  // a handshake of a flow that is not kept would be reset
     }
 }
 

@@ -50,6 +50,7 @@ struct AdmissionRecord {
     bool stranded = false;
     bool hold_on_return = false;  ///< was dark under a drain, or held before: may not come back by itself
     bool bad_answers = false;     ///< dark for answering badly (counts against max_dark_sites)
+    bool trickle = false;         ///< dark, but keeps 1 % of its new flows, which show when it is well
     WallTime dark_since;          ///< kDark, kHeld
     WallTime ramp_start;          ///< kRamping
     api::Admit mid_before = api::kAdmitAll;  ///< kDark: admit_mid when it went dark
@@ -76,6 +77,11 @@ class Admission {
 
     /// Nothing answers (`bad_answers`: something does, but wrongly). No effect when dark already.
     void darken(Now now, bool bad_answers);
+    /// The dark site answers probes, but not its clients: it keeps kRampFloor of its new flows, which show
+    /// when its way back works again. No effect in other phases.
+    void start_trickle() noexcept;
+    /// It is silent now: takes nothing.
+    void end_trickle() noexcept;
     /// darken() was a mistake of ours (everything looked dark): as it was before.
     void relight() noexcept;
     /// It answers again. Ramps, or holds when it was dark for too long or under a drain.
@@ -98,6 +104,8 @@ class Admission {
     [[nodiscard]] const AdmissionRecord& record() const noexcept { return record_; }
     [[nodiscard]] Phase phase() const noexcept { return record_.phase; }
     [[nodiscard]] bool drained() const noexcept { return drained_; }
+    /// Dark with a trickle of new flows.
+    [[nodiscard]] bool trickles() const noexcept { return record_.phase == Phase::kDark && record_.trickle; }
     /// Of darken() in this run; absent when dark was adopted or restored.
     [[nodiscard]] std::optional<Monotonic> dark_at() const noexcept { return dark_at_; }
 

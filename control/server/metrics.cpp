@@ -57,6 +57,12 @@ constexpr std::array kFamilies{
                  "Packets whose ACK moved on: proof that the site reaches its clients."},
     MetricFamily{"detour_site_packets_total", kCounter, "Packets forwarded to the site."},
     MetricFamily{"detour_site_bytes_total", kCounter, "Bytes forwarded to the site, inner IP."},
+    MetricFamily{"detour_site_trickle", kGauge,
+                 "1 while the site is dark because clients don't get through, and a trickle of flows stays."},
+    MetricFamily{"detour_bfd_session_up", kGauge,
+                 "1 while the BFD session is up, 0 while it is down; absent while it is neither."},
+    MetricFamily{"detour_bfd_packets_total", kCounter, "BFD packets, by what became of them."},
+    MetricFamily{"detour_bfd_dropped_packets_total", kCounter, "BFD packets that were dropped, by reason."},
     MetricFamily{"detour_pool_sites_admitted", kGauge, "Sites that take new flows of the pool."},
     MetricFamily{"detour_pool_backends", kGauge, "Backends of the pool."},
     MetricFamily{"detour_pool_backends_up", kGauge, "Backends of the pool that are up."},
@@ -234,6 +240,22 @@ void write_sites(Page& page, const std::vector<SiteMetrics>& sites) {
     sited("detour_site_ack_advanced_total", &S::ack_advanced);
     sited("detour_site_packets_total", &S::packets);
     sited("detour_site_bytes_total", &S::bytes);
+    sited("detour_site_trickle", &S::trickle);
+}
+
+void write_bfd(Page& page, const MetricsInput& in) {
+    page.family("detour_bfd_session_up");
+    for (const BfdMetrics& session : in.bfd) {
+        if (session.state == kUnknown) continue;
+        page.sample({{"site", session.site}, {"address", session.address}}, session.state == "up");
+    }
+    if (!in.bfd_packets) return;
+    page.family("detour_bfd_packets_total");
+    page.sample({{"result", "received"}}, in.bfd_packets->received);
+    page.sample({{"result", "sent"}}, in.bfd_packets->sent);
+    page.sample({{"result", "not_sent"}}, in.bfd_packets->send_failed);
+    page.family("detour_bfd_dropped_packets_total");
+    for (const auto& [reason, count] : in.bfd_packets->dropped) page.sample({{"reason", reason}}, count);
 }
 
 void write_pools(Page& page, const std::vector<PoolMetrics>& pools) {
@@ -336,6 +358,7 @@ std::string render_metrics(const MetricsInput& input, const ApiMetrics& api) {
     Page page;
     write_process(page, input);
     write_sites(page, input.sites);
+    write_bfd(page, input);
     write_pools(page, input.pools);
     write_pool_sites(page, input.pool_sites);
     write_workers(page, input.workers);

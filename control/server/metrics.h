@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "dataplane/api/counters.h"
@@ -63,6 +64,21 @@ struct SiteMetrics {
     std::uint64_t ack_advanced = 0;
     std::uint64_t packets = 0;
     std::uint64_t bytes = 0;
+    bool trickle = false;
+};
+
+struct BfdMetrics {
+    std::string site;
+    std::string address;
+    std::string state;  ///< up, down, unknown
+};
+
+/// Of all BFD sessions.
+struct BfdPackets {
+    std::uint64_t received = 0;  ///< accepted
+    std::uint64_t sent = 0;
+    std::uint64_t send_failed = 0;
+    std::vector<std::pair<std::string, std::uint64_t>> dropped;  ///< by reason
 };
 
 struct PoolMetrics {
@@ -109,6 +125,8 @@ struct MetricsInput {
     std::vector<PoolMetrics> pools;
     std::vector<PoolSiteMetrics> pool_sites;
     std::vector<ProbeMetrics> probes;
+    std::vector<BfdMetrics> bfd;
+    std::optional<BfdPackets> bfd_packets;  ///< absent: no session is configured
 };
 
 /// The server's own counts.

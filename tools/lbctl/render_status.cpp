@@ -32,6 +32,12 @@ Cell up_cell(std::uint32_t up, std::uint32_t all) {
     return {up_text(up, all), tone};
 }
 
+Cell bfd_cell(const std::vector<BfdSession>& sessions) {
+    if (sessions.empty()) return {};
+    const auto up = std::ranges::count(sessions, "up", &BfdSession::state);
+    return up_cell(static_cast<std::uint32_t>(up), static_cast<std::uint32_t>(sessions.size()));
+}
+
 std::string gigabits(const std::optional<double>& bits) {
     return bits ? fmt::format("{:.3f}", *bits / 1e9) : "";
 }
@@ -51,6 +57,7 @@ Table site_table(std::span<const SiteStatus> sites, const View& view) {
                  {"ADMIT", Align::kRight},
                  {"KEEP"},
                  {"BACKENDS UP", Align::kRight},
+                 {"BFD UP", Align::kRight},
                  {"NEW FLOWS/S", Align::kRight},
                  {"PACKETS/S", Align::kRight},
                  {"GBIT/S", Align::kRight},
@@ -63,6 +70,7 @@ Table site_table(std::span<const SiteStatus> sites, const View& view) {
                    admit_cell(site.admit),
                    {site.keep ? "yes" : "no", site.keep ? Tone::kPlain : Tone::kBad},
                    up_cell(site.backends_up, site.backends),
+                   bfd_cell(site.bfd),
                    {rate_text(site.new_flows_per_second)},
                    {rate_text(site.packets_per_second)},
                    {gigabits(site.bits_per_second)},

@@ -55,7 +55,9 @@ TEST_CASE("every message survives writing and reading") {
                           .bits_per_second = 1e9,
                           .flows = 7,
                           .capacity_new_flows = 200'000,
-                          .drain = a_drain()};
+                          .drain = a_drain(),
+                          .trickle = true,
+                          .bfd = {{"10.1.0.1", "down", kTime, "detection-time-expired"}}};
     const PoolStatus pool{
         .name = "talk",
         .vips = {"203.0.113.10:443/tcp"},

@@ -28,6 +28,7 @@ StoredState sample_state() {
     REQUIRE(state.ids.assign(config, api::Generation{2}, api::Generation{0}).has_value());
     failover::AdmissionRecord record;
     record.phase = failover::Phase::kDark;
+    record.trickle = true;
     record.stranded = record.bad_answers = true;
     record.dark_since.value = health::nanoseconds{1'700'000'000'123'456'789};
     record.mid_before = api::Admit{123};

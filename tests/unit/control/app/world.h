@@ -113,6 +113,13 @@ class World {
     std::set<std::string> primaries;
     /// Sites whose `ready` probes are not answered.
     std::set<std::string> mute;
+    nanoseconds round_trip = 1ms;  ///< to every backend, and up to 3 ms
+    /// What the fast path counts of each backend of a site, in 100 ms; absent: nothing.
+    struct Clients {
+        double syns = 10;
+        double complete = 1;  ///< share of them
+    };
+    std::map<std::string, Clients> clients;
 
     void behave(const std::string& site, Cause cause) {
         for (const config::Pool& pool : config_.pools) {
@@ -195,6 +202,12 @@ class World {
         for (const health::ProbeRequest& probe : actions.probes) launch(probe);
         wakeup_ = actions.next_wakeup;
         if (actions.plan) perform(engine_->on_plan_applied(actions.plan->generation, now()));
+    }
+
+    void bfd(const std::string& site, std::size_t session, failover::BfdPath path) {
+        const config::Site* described = config_.find_site(site);
+        REQUIRE(described != nullptr);
+        perform(engine_->on_bfd({described->key, described->bfd.at(session), path, "test"}, now()));
     }
 
     api::Result<void> drain(const std::string& target, std::chrono::milliseconds duration = 4h,
@@ -313,23 +326,40 @@ class World {
         if (!fast.plan) return result;
         for (const api::PlanSite& site : fast.plan->sites) {
             if (acks[site.name]) ++ack_counts_[site.name];
-            result.sites.push_back({site.id, ack_counts_[site.name]});
+            result.sites.push_back({site.id, ack_counts_[site.name], prefixes(site.name)});
         }
         for (const api::PlanPool& pool : fast.plan->pools) {
             counts_[pool.name] += offered[pool.name] / 10;
             result.pools.push_back({pool.id, static_cast<std::uint64_t>(counts_[pool.name]), 0});
         }
+        for (const app::BackendStatus& backend : engine_->snapshot(now()).backends) {
+            const auto at = clients.find(backend.site);
+            auto& [syns, handshakes] = handshakes_[backend.id];
+            if (at != clients.end()) {
+                // Of what the site's switch lets through.
+                const double share = static_cast<double>(gate(backend.site).admit.value()) / 65535;
+                syns += share * at->second.syns;
+                handshakes += share * at->second.syns * at->second.complete;
+            }
+            result.backends.push_back(
+                {backend.id, static_cast<std::uint64_t>(syns), static_cast<std::uint64_t>(handshakes)});
+        }
+        std::ranges::sort(result.backends, {}, &app::BackendSignal::backend);
         result.acknowledged = result.scanned = fast.plan->generation;
         return result;
+    }
+    [[nodiscard]] failover::PrefixSets prefixes(const std::string& site) const {
+        const auto at = clients.find(site);
+        if (at == clients.end()) return {};
+        return {~std::uint64_t{0}, at->second.complete > 0 ? ~std::uint64_t{0} : 0};
     }
     void launch(const health::ProbeRequest& probe) {
         const auto found = behaviour.find(probe.address);
         Cause cause = found == behaviour.end() ? Cause::kOk : found->second;
         if (probe.health->path == "/primary") cause = ready_answer(probe.address, cause);
-        const nanoseconds round_trip = 1ms + nanoseconds(probe.serial * 7919 % 3'000'000);
-        const nanoseconds wait = cause == Cause::kTimeout ? nanoseconds(probe.health->timeout) : round_trip;
-        pending_.emplace(time_ + wait,
-                         Answer{probe.serial, {cause, 0, cause == Cause::kOk ? round_trip : 0ns}});
+        const nanoseconds wire = round_trip + nanoseconds(probe.serial * 7919 % 3'000'000);
+        const nanoseconds wait = cause == Cause::kTimeout ? nanoseconds(probe.health->timeout) : wire;
+        pending_.emplace(time_ + wait, Answer{probe.serial, {cause, 0, cause == Cause::kOk ? wire : 0ns}});
     }
 
     [[nodiscard]] Cause ready_answer(const api::IpAddress& address, Cause health) const {
@@ -350,6 +380,7 @@ class World {
     std::multimap<nanoseconds, Answer> pending_;
     std::map<std::string, std::uint64_t> ack_counts_;
     std::map<std::string, double> counts_;
+    std::map<api::BackendId, std::pair<double, double>> handshakes_;
     Monotonic wakeup_ = health::kNever;
     nanoseconds next_signals_{0};
     bool connected_ = false;

@@ -226,3 +226,36 @@ TEST_CASE("what is adopted goes on from what the disk says") {
     ramp.tick(at(500s), kRules);
     CHECK(ramp.gate().admit.value() == doctest::Approx(0.5 * 65535).epsilon(0.01));
 }
+
+TEST_CASE("a site that answers probes but not its clients keeps 1 % of its new flows while it is dark") {
+    Admission site;
+    site.start_trickle();
+    CHECK_FALSE(site.trickles());  // only what is dark
+    site.darken(at(100s), true);
+    site.start_trickle();
+    CHECK(site.gate() == gate_of(kRampFloor.value(), 65535, true));
+    site.sign_of_life(at(101s));
+    site.tick(at(102s), kRules);
+    CHECK(site.gate() == gate_of(kRampFloor.value(), 65535, true));
+
+    Admission drained = site;
+    drained.drain();
+    CHECK(drained.gate() == gate_of(0, 65535, true));
+
+    // Silent now: nothing, and its flows are let go as those of any dark site.
+    Admission silent = site;
+    silent.end_trickle();
+    CHECK(silent.gate() == gate_of(0, 65535, true));
+    silent.tick(at(103s), kRules);
+    CHECK(silent.gate() == gate_of(0, 0, false));
+
+    Admission adopted;
+    adopted.adopt(site.gate(), site.record(), kRules, at(500s));
+    CHECK(adopted.trickles());
+    CHECK(adopted.gate() == site.gate());
+
+    site.lighten(at(105s), kRules);
+    CHECK_FALSE(site.trickles());
+    CHECK(site.phase() == Phase::kRamping);
+    CHECK(site.gate() == gate_of(kRampFloor.value(), 0, true));
+}

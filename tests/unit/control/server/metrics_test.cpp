@@ -32,6 +32,8 @@ MetricsInput full_input() {
     input.pools = {{.pool = "talk", .sites_admitted = 1}};
     input.pool_sites = {{"talk", "pangyo", 12}};
     input.workers[0].swept = {1, 2, 3, 4, 5, 6};
+    input.bfd = {{"pangyo", "10.1.0.1", "down"}, {"anyang", "10.2.0.1", "unknown"}};
+    input.bfd_packets = BfdPackets{7, 8, 0, {{"ttl", 3}}};
     input.probes = {{"pangyo", "timeout", 3}, {"pangyo", "ok", 5}};
     return input;
 }
@@ -119,6 +121,8 @@ TEST_CASE("figures are whole, labels escaped, a verdict is one of a set") {
     CHECK(has(R"(detour_site_verdict{site="pangyo",verdict="healthy"} 0)"));
     CHECK(has(R"(detour_site_verdict{site="anyang",verdict="unknown"} 1)"));
     CHECK(has(R"(detour_site_admit_ratio{site="pangyo"} 0.015)"));
+    CHECK(has(R"(detour_bfd_session_up{site="pangyo",address="10.1.0.1"} 0)"));
+    CHECK(page.find("10.2.0.1") == std::string::npos);
 }
 
 TEST_CASE("docs/metrics.md lists the families that are written, their type, and every reason") {

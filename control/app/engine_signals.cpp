@@ -1,0 +1,152 @@
+// What is heard of sites beside probes: BFD with their routers, and the fast path's counters.
+#include <algorithm>
+#include <string>
+
+#include "control/app/engine_impl.h"
+
+namespace detour::app {
+
+using failover::BfdPath;
+using failover::Evidence;
+using failover::Phase;
+using health::nanoseconds;
+using health::State;
+
+Actions Engine::Impl::on_signals(const Signals& signals, Now now) {
+    begin(now);
+    signals_at_ = now.monotonic;
+    acknowledged_ = signals.acknowledged;
+    scanned_ = signals.scanned;
+    read_acks(signals);
+    read_handshakes(signals);
+    for (SiteState& site : fleet_.sites) judge_way_back(site);
+    measure(signals);
+    reallocate_if_due(false);
+    return finish();
+}
+
+void Engine::Impl::read_acks(const Signals& signals) {
+    std::map<api::SiteId, std::uint64_t> acks;
+    for (const SiteSignal& signal : signals.sites) acks[signal.site] = signal.ack_advanced;
+    for (SiteState& site : fleet_.sites) {
+        const auto found = acks.find(site.id);
+        const std::uint64_t count = found == acks.end() ? 0 : found->second;
+        // The first reading only says where the counter stands.
+        if (site.acks_known && count > site.acks) site.admission.sign_of_life(now_);
+        site.acks = count;
+        site.acks_known = true;
+    }
+}
+
+void Engine::Impl::read_handshakes(const Signals& signals) {
+    failover::HandshakeReading reading;
+    reading.backends.reserve(signals.backends.size());
+    for (const BackendSignal& signal : signals.backends) {
+        const auto found = by_id_.find(signal.backend);
+        if (found == by_id_.end()) continue;
+        const Target& target = fleet_.targets[found->second];
+        reading.backends.push_back({signal.backend, fleet_.pools[target.pool].id,
+                                    fleet_.sites[target.site].id, signal.syns, signal.handshakes});
+    }
+    for (const SiteSignal& signal : signals.sites) reading.prefixes[signal.site] = signal.prefixes;
+    passive_.read(std::move(reading), now_.monotonic);
+}
+
+/// Suspicion starts a burst at once. One that fails makes the site dark as any other; where probes succeed,
+/// the signal alone decides once it held.
+void Engine::Impl::judge_way_back(SiteState& site) {
+    if (site.admission.trickles()) watch_trickle(site);
+    const Phase phase = site.admission.phase();
+    const bool takes = phase == Phase::kLive || phase == Phase::kRamping;
+    const bool counts = takes && !site.admission.drained() && !fail_static_;
+    if (!counts) site.way_back_since = now_.monotonic;
+    if (site.admission.trickles()) return;
+    const Evidence evidence = counts ? passive_.evidence(site.id, site.way_back_since) : Evidence{};
+    if (!evidence.lost) {
+        if (site.way_back.empty()) return;
+        site.way_back.clear();
+        site.way_back_rail.clear();
+        site.dirty = true;
+        return;
+    }
+    const bool news = site.way_back.empty();
+    site.way_back = evidence.to_string();
+    site.dirty = true;
+    if (news) start_burst(site, "clients don't get through: " + site.way_back);
+    if (evidence.held && answers_now(site)) lose_way_back(site, evidence);
+}
+
+/// Some backend answered since suspicion began: the burst does not fail.
+bool Engine::Impl::answers_now(const SiteState& site) const {
+    return std::any_of(site.targets.begin(), site.targets.end(),
+                       [&](Index index) { return fleet_.targets[index].answered_sent >= site.burst_start; });
+}
+
+void Engine::Impl::lose_way_back(SiteState& site, const Evidence& evidence) {
+    const std::string rail = rail_against(site);
+    if (!rail.empty()) {
+        if (site.way_back_rail != rail)
+            event(EventKind::kAlarm, site, "clients don't get through, but it stays: " + rail);
+        site.way_back_rail = rail;
+        return;
+    }
+    site.way_back_rail.clear();
+    site.admission.darken(now_, true);
+    site.admission.start_trickle();
+    site.trickle = {};
+    site.way_back_since = now_.monotonic;
+    site.touched = true;
+    site.way_back = evidence.to_string();
+    if (site.burst) end_burst(site);
+    mark(site);
+}
+
+void Engine::Impl::watch_trickle(SiteState& site) {
+    site.trickle.add(passive_.expected(site.id), passive_.completed(site.id));
+    if (!site.trickle.well()) return;
+    site.admission.lighten(now_, rules(site));
+    site.way_back.clear();
+    site.trickle = {};
+    mark(site);
+}
+
+Actions Engine::Impl::on_bfd(const BfdReport& report, Now now) {
+    begin(now);
+    for (SiteState& site : fleet_.sites) {
+        if (site.key != report.site) continue;
+        for (BfdSession& session : site.bfd) {
+            if (session.peer != report.peer || session.path == report.path) continue;
+            Event& value =
+                event(EventKind::kBfd, site,
+                      session.peer.address.to_string() + (report.why.empty() ? "" : ": ") + report.why);
+            value.from = failover::to_string(session.path);
+            value.to = failover::to_string(report.path);
+            session.path = report.path;
+            session.why = report.why;
+            session.since = now.wall;
+            site.dirty = true;
+        }
+        update_bfd(site);
+    }
+    return finish();
+}
+
+void Engine::Impl::update_bfd(SiteState& site) {
+    std::vector<BfdPath> paths;
+    for (const BfdSession& session : site.bfd) paths.push_back(session.path);
+    if (!site.bfd_watch.update(paths, now_.monotonic, confirm_time(site))) return;
+    if (site.admission.phase() != Phase::kDark) start_burst(site, "all its BFD sessions are down");
+}
+
+/// A far site must be able to answer within it.
+nanoseconds Engine::Impl::confirm_time(const SiteState& site) const {
+    nanoseconds longest = config_.failover.confirm_timeout;
+    for (const Index index : site.targets) longest = std::max(longest, 2 * fleet_.targets[index].round_trip);
+    return longest;
+}
+
+void Engine::Impl::tick_bfd(SiteState& site) {
+    if (site.bfd_watch.tick(now_.monotonic)) judge(site);
+}
+
+}  // namespace detour::app
