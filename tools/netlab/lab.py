@@ -16,7 +16,7 @@ What there is besides:
     exec(node, [cmd…])               run to its end; popen(node, [cmd…]) for pipes
     start(name, node, [cmd…])        a daemon that ends with the lab
     freeze(backend), thaw(backend)   SIGSTOP and SIGCONT of its servers: connections are taken, nothing is answered
-    loss(link, percent)              links are named in lab.topology.links; "client" is the relay's wire
+    loss(link, percent[, direction]) links are named in lab.topology.links; "client" is the relay's wire
     delay(ms)                        round trip of the clients' wire, from now on
     signal(process, number), restart(process), alive(process)
                                      processes are "dataplane", "control", "relay", "nginx@pangyo-1", "decap@pangyo-1" …
@@ -65,9 +65,10 @@ class Lab:
     def __init__(self, name: str = "lab", *, sites=DEFAULT_SITES, backends: int = 2, rtt_ms: float = 50,
                  clients: int = 1, mtu: int = 1500, detour: bool = True, build: str | Path | None = None,
                  encap: str = "gue", outer: str = "v4", health: dict | None = None, failover: dict | None = None,
-                 config: str = "", dataplane_args=(), decap: bool | None = None):
+                 config: str = "", dataplane_args=(), decap: bool | None = None, bfd: bool = False):
         """`health` and `failover` change keys of the generated TOML; `config` replaces it whole. `encap` is gue or
-        ipip, `outer` the backends' address family. `decap` defaults to `detour`."""
+        ipip, `outer` the backends' address family. `decap` defaults to `detour`. With `bfd` each site's router runs
+        BIRD, and Detour has a BFD session with it."""
         if not re.fullmatch(r"[a-z0-9]{1,20}", name):
             raise ValueError(f"lab name {name!r}: from 1 to 20 small letters and digits")
         self.name = name
@@ -75,11 +76,11 @@ class Lab:
             sites=list(sites), backends=backends, rtt_ms=rtt_ms, clients=clients, mtu=mtu, detour=detour,
             build=str(build or os.environ.get("DETOUR_BUILD") or REPOSITORY / "build"), encap=encap, outer=outer,
             health=health or {}, failover=failover or {}, config=config, dataplane_args=list(dataplane_args),
-            decap=detour if decap is None else decap)
+            decap=detour if decap is None else decap, bfd=bfd)
         self.topology = Topology(self.options["sites"], backends, clients, mtu)
         self.dir = ROOT / name
         self._processes: dict[str, dict] = {}  # name -> node, pid, start, command, log, frozen
-        self._links: dict[str, dict] = {n: {"dark": False, "loss": 0.0} for n in self.topology.links}
+        self._links: dict[str, dict] = {n: {"dark": False, "loss": 0.0, "direction": "both"} for n in self.topology.links}
         self._children: list[subprocess.Popen] = []
         self._guard: processes.Guard | None = None
         self._programs: dict[str, str] = {}
@@ -219,6 +220,12 @@ class Lab:
                 for node in topology.detour_backends(site):
                     self.start(f"decap@{node.name}", node.name,
                                services.decap_command(program["detour-decap"], topology, node))
+        if self.options["bfd"]:
+            for site in topology.sites:
+                folder = self.dir / f"bird-{site}"
+                folder.mkdir()
+                (folder / "bird.conf").write_text(services.bird_config(topology.nodes[site]))
+                self.start(f"bird@{site}", site, services.bird_command(folder))
         self._wait_services()
         self._warm()
         if self.options["detour"]:
@@ -229,6 +236,8 @@ class Lab:
             if name.startswith("nginx@"):
                 pid = self._processes[name]["pid"]
                 self._wait(name, lambda pid=pid: all(processes.listening(pid, port) for port in TCP_PORTS))
+            elif name.startswith("bird@"):
+                self._wait(name, lambda name=name: _accepts(self.dir / name.replace("@", "-") / "bird.ctl"))
             else:
                 self._wait(name, lambda name=name: "ready" in self.log(name).read_text(errors="replace"))
 
@@ -249,7 +258,7 @@ class Lab:
         (self.dir / "control").mkdir(exist_ok=True)
         self.write_config(self.options["config"] or services.detour_config(
             self.topology, self.dir, self.options["encap"], self.options["outer"], self.options["health"],
-            self.options["failover"]))
+            self.options["failover"], self.options["bfd"]))
         self.start("dataplane", "pop", services.dataplane_command(
             self._programs["detour-dataplane"], self.dir, self.options["dataplane_args"]))
         self.wait_accepting("dataplane")
@@ -410,22 +419,26 @@ class Lab:
         self._save()
         return Cut(before, after)
 
-    def loss(self, link: str, percent: float) -> None:
-        """Random loss on a link, both directions; 0 ends it. "client" (or "client2" …) is the relay's wire."""
+    def loss(self, link: str, percent: float, direction: str = "both") -> Cut | None:
+        """Random loss on a link; 0 ends it. "client" (or "client2" …) is the relay's wire, always both directions. Of
+        SITE-backbone and SITE-internet, "to" is towards the site and "from" away from it."""
+        if direction not in ("both", "to", "from"):
+            raise RuntimeError(f"direction {direction!r}: expected both, to or from")
         if not 0 <= percent <= 100:
             raise RuntimeError(f"loss {percent}: expected 0 to 100 percent")
         node = self.topology.nodes.get(link)
         if node is not None and node.kind == "client":
             number = 1 if link == "client" else int(link.removeprefix("client"))
-            for direction in (f"c{number}", f"i{number}"):
-                self._relay(f"loss {direction} {round(percent * 100)}")
-            return
+            for side in (f"c{number}", f"i{number}"):
+                self._relay(f"loss {side} {round(percent * 100)}")
+            return None
         if link not in self.topology.links or not namespaces.cuttable(self.topology.links[link]):
             known = [n for n, k in self.topology.links.items() if namespaces.cuttable(k)]
             clients = [n.name for n in self.topology.nodes.values() if n.kind == "client"]
             raise RuntimeError(f"no link {link!r}; there are: {', '.join(clients + known)}")
         self._links[link]["loss"] = percent
-        self._apply_links([link])
+        self._links[link]["direction"] = direction
+        return self._apply_links([link])
 
     def delay(self, rtt_ms: float) -> None:
         self._relay(f"delay all {round(rtt_ms * 500)}")

@@ -82,15 +82,16 @@ def cuttable(link: Link) -> bool:
     return "wan" not in (link.a, link.b)
 
 
-def link_rules(link: Link, dark: bool, loss: float) -> list[str]:
-    """One transaction that gives a link its state: cut, lossy or sound."""
+def link_rules(link: Link, dark: bool, loss: float, direction: str = "both") -> list[str]:
+    """One transaction that gives a link its state: cut, lossy or sound; lossy also in one direction alone, "to" the `a`
+    end or "from" it."""
     lines = []
-    for hook in ("ingress", "egress"):
+    for hook, way in (("ingress", "to"), ("egress", "from")):
         chain = f"netdev lab {hook}_{link.a_dev}"
         lines.append(f"flush chain {chain}")
         if dark:
             lines.append(f"add rule {chain} drop")
-        elif loss > 0:
+        elif loss > 0 and direction in ("both", way):
             lines.append(f"add rule {chain} numgen random mod 10000 < {round(loss * 100)} drop")
     return lines
 

@@ -115,6 +115,26 @@ def dataplane_command(program: str, folder: Path, extra: list[str]) -> list[str]
             "--state-dir", str(folder / "dataplane"), *size, *extra]
 
 
+BFD_INTERVAL_MS, BFD_MULTIPLIER = 50, 3
+
+
+def bird_config(router: Node) -> str:
+    """BFD of a site's router with the PoP, over the backbone; nothing else."""
+    timers = f"min rx interval {BFD_INTERVAL_MS} ms; min tx interval {BFD_INTERVAL_MS} ms; multiplier {BFD_MULTIPLIER};"
+    return f"""router id {router.v4};
+protocol device {{ }}
+protocol bfd {{
+    multihop {{ {timers} }};
+    neighbor 10.8.1.2 local {router.v4} multihop yes;
+}}
+"""
+
+
+def bird_command(folder: Path) -> list[str]:
+    return ["/usr/sbin/bird", "-f", "-c", str(folder / "bird.conf"), "-s", str(folder / "bird.ctl"),
+            "-P", str(folder / "bird.pid")]
+
+
 def toml_value(value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -134,7 +154,8 @@ FAILOVER = {"panic_threshold": 0.5, "max_dark_sites": 1, "ramp": "3s", "strand_a
             "auto_return_within": "10m", "flap_hold": "0s"}
 
 
-def detour_config(topology: Topology, folder: Path, encap: str, outer: str, health: dict, failover: dict) -> str:
+def detour_config(topology: Topology, folder: Path, encap: str, outer: str, health: dict, failover: dict,
+                  bfd: bool = False) -> str:
     """The one TOML file: two pools, `web` (TCP) and `echo` (UDP), in every site."""
     def table(rows: dict) -> str:
         return "\n".join(f"{key} = {toml_value(value)}" for key, value in rows.items())
@@ -148,7 +169,10 @@ def detour_config(topology: Topology, folder: Path, encap: str, outer: str, heal
         "", "[control]", table({"socket": str(folder / "control.sock"), "state_dir": str(folder / "control")}),
         "", "[failover]", table({**FAILOVER, **failover}), ""]
     for site in topology.sites:
-        parts += ["[[site]]", table({"name": site, "domain": ["lab", site], "tier": "active"}), ""]
+        probe = {"type": "bfd", "address": topology.nodes[site].v4, "interval": f"{BFD_INTERVAL_MS}ms",
+                 "multiplier": BFD_MULTIPLIER}
+        parts += ["[[site]]", table({"name": site, "domain": ["lab", site], "tier": "active",
+                                     **({"probe": [probe]} if bfd else {})}), ""]
     ports = " ".join(map(str, TCP_PORTS)).split()
     pools = (("web", [f"{VIP4}:{p}/tcp" for p in ports] + [f"[{VIP6}]:{p}/tcp" for p in ports]),
              ("echo", [f"{VIP4}:{UDP_PORT}/udp", f"[{VIP6}]:{UDP_PORT}/udp"]))

@@ -10,6 +10,7 @@
 Addresses (k: client 1…, i: site 1…, j: backend 1…):
 
     clients      198.18.k.0/24            2001:db8:c:k::/64     every address of these is the client's own
+    client 1     198.19.0.0/16            2001:db8:8000::/33    too: sources in many prefixes
     pop eth0     10.8.0.2                 2001:db8:8:0::2       VIP traffic arrives here
     pop eth1     10.8.1.2                 2001:db8:8:1::2       tunnels and probes leave here
     site router  10.i.0.1                 2001:db8:1:i::1
@@ -25,6 +26,7 @@ VIP4 = "203.0.113.10"
 VIP6 = "2001:db8:f::10"
 VIP_NET4 = "203.0.113.0/24"
 VIP_NET6 = "2001:db8:f::/64"
+WIDE4, WIDE6 = "198.19.0.0/16", "2001:db8:8000::/33"  # of the first client
 TCP_PORTS = (80, 443)
 UDP_PORT = 7
 DEFAULT_SITES = ("pangyo", "anyang", "chuncheon")
@@ -152,10 +154,14 @@ class Topology:
         client.batch += [
             f"addr add {client.v4}/32 dev lo", f"addr add {client.v6}/128 dev lo nodad",
             f"route add local 198.18.{k}.0/24 dev lo", f"route add local 2001:db8:c:{k:x}::/64 dev lo",
+            *(f"route add local {wide} dev lo" for wide in (WIDE4, WIDE6) if k == 1),
             f"route add default via 10.9.{k}.1 src {client.v4}",
             f"route add default via 2001:db8:9:{k:x}::1 src {client.v6}"]
         self.nodes["internet"].batch += [
             f"route add 198.18.{k}.0/24 via 10.9.{k}.2", f"route add 2001:db8:c:{k:x}::/64 via 2001:db8:9:{k:x}::2"]
+        if k == 1:
+            self.nodes["internet"].batch += [
+                f"route add {WIDE4} via 10.9.{k}.2", f"route add {WIDE6} via 2001:db8:9:{k:x}::2"]
 
     def _build_site(self, i: int, site: str) -> None:
         router = self._node(site, "router", site=site, v4=f"10.{i}.0.1", v6=f"2001:db8:1:{i:x}::1")

@@ -85,7 +85,7 @@ constexpr std::uint64_t kSignals = ~0ULL - 1;
 Generator::Generator(Options options)
     : options_(std::move(options)),
       log_(options_.out),
-      sources_(options_.source_v4, options_.source_v6, options_.source_count) {
+      sources_(options_.source_v4, options_.source_v6, options_.source_count, options_.prefixes) {
     rlimit files{65536, 65536};
     setrlimit(RLIMIT_NOFILE, &files);
     sigset_t set;

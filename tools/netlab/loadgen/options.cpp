@@ -12,6 +12,7 @@ constexpr const char* kUsage =
     "usage: netlab-loadgen --target ADDRESS:PORT [--target ...] --out FILE\n"
     "  --source ADDRESS          first source address (once for IPv4, once for IPv6)\n"
     "  --source-count N          addresses from there on, 250 unless told\n"
+    "  --prefixes N              and so in as many /24 and /48, from the first one's on (1 to 250)\n"
     "  --new-rate N              new connections a second, one request each\n"
     "  --long N                  long-lived clients: a third each sending, waiting, downloading\n"
     "  --idle N                  clients that ask once and keep their connection, begun at --idle-rate a "
@@ -77,6 +78,7 @@ Endpoint parse_endpoint(const std::string& text) {
 Options parse_options(int argc, char** argv) {
     Options options;
     const std::map<std::string, std::uint32_t*> numbers = {{"--source-count", &options.source_count},
+                                                           {"--prefixes", &options.prefixes},
                                                            {"--new-rate", &options.new_rate},
                                                            {"--long", &options.long_lived},
                                                            {"--idle", &options.idle},
@@ -105,6 +107,7 @@ Options parse_options(int argc, char** argv) {
             throw std::invalid_argument("unknown argument " + key + "\n" + kUsage);
         }
     }
+    if (options.prefixes < 1 || options.prefixes > 250) throw std::invalid_argument(kUsage);
     if (argc % 2 == 0 || options.targets.empty() || options.out.empty()) throw std::invalid_argument(kUsage);
     return options;
 }

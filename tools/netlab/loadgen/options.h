@@ -27,6 +27,7 @@ struct Options {
     Endpoint source_v4;             ///< the first; length 0: the kernel chooses
     Endpoint source_v6;
     std::uint32_t source_count = 250;  ///< following the first one, in its last byte(s)
+    std::uint32_t prefixes = 1;        ///< 1 … 250: in so many /24 and /48, beginning with the first one's
     std::uint32_t new_rate = 0;        ///< connections a second
     std::uint32_t long_lived = 0;      ///< clients, in thirds: sending, waiting, downloading
     std::uint32_t idle = 0;            ///< clients that ask once and then keep their connection
