@@ -2,6 +2,7 @@
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ PROGRAM = "tests/bench/bench_fastpath"
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="tools/bench", description="Measures what a packet costs; docs/benchmarks.md.")
+    parser = argparse.ArgumentParser(prog="tools/bench", description="Measures what a packet and a failure cost; docs/benchmarks.md.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     fast = verbs.add_parser("fastpath", help="the stages over mbufs with an ideal NIC, ns of CPU time per packet",
                             description="Exit status: 0 measured, 1 failed or a row is void, 2 wrong usage.")
@@ -38,7 +39,20 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     probe.add_argument("--http", type=int, default=2_000, metavar="N", help="likewise; 0 leaves the row out")
     probe.add_argument("--https", type=int, default=500, metavar="N", help="likewise")
     probe.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR", help="build folder (default: build)")
+    add_failover(verbs)
     return parser.parse_args(arguments)
+
+
+def add_failover(verbs) -> None:
+    failover = verbs.add_parser(
+        "failover", help="from a site's failure to the switch and to clients that are well, in the lab (needs root)",
+        description="Exit status: 0 measured, 1 failed, 2 wrong usage.")
+    failover.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    failover.add_argument("--kind", action="append", choices=["probes", "bfd", "passive"], default=[],
+                          help="only this kind of failure, may be repeated (default: all)")
+    failover.add_argument("--runs", type=int, default=10, metavar="N", help="of each kind (default 10)")
+    failover.add_argument("--seed", type=int, default=None, metavar="N", help="of the moments of the cuts")
+    failover.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR", help="build folder (default: build)")
 
 
 def build(folder: Path, program: str = PROGRAM) -> Path:
@@ -121,11 +135,34 @@ def fastpath(arguments: argparse.Namespace) -> int:
     return 1 if any(r["void"] for r in results) else 0
 
 
+def failover(arguments: argparse.Namespace) -> int:
+    if os.geteuid() != 0:
+        print("tools/bench: failover needs root: it makes a lab of network namespaces", file=sys.stderr)
+        return 1
+    from benchrun import failover as bench  # the lab is not needed for anything else
+    from netlab import demo
+    demo.build(arguments.build)
+    print(machine.describe()["text"], flush=True)
+    seed = arguments.seed if arguments.seed is not None else random.randrange(1 << 30)
+    kinds = arguments.kind or ["probes", "bfd", "passive"]
+    try:
+        results = bench.measure(kinds, max(1, arguments.runs), arguments.build, seed)
+    except (RuntimeError, OSError) as error:
+        print(f"tools/bench: {error}", file=sys.stderr)
+        return 1
+    bench.print_table(results)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     try:
         parsed = parse_arguments(arguments)
         if parsed.verb == "fastpath":
             return fastpath(parsed)
+        if parsed.verb == "failover":
+            return failover(parsed)
         rows = [(kind, count) for kind in ("tcp", "http", "https") if (count := getattr(parsed, kind)) > 0]
         return probes.run(ROOT, build(parsed.build, probes.PROGRAM), rows, parsed.seconds, parsed.json)
     except KeyboardInterrupt:
