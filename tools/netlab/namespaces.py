@@ -89,9 +89,10 @@ def link_rules(link: Link, dark: bool, loss: float, direction: str = "both") -> 
     for hook, way in (("ingress", "to"), ("egress", "from")):
         chain = f"netdev lab {hook}_{link.a_dev}"
         lines.append(f"flush chain {chain}")
-        if dark:
+        hit = loss > 0 and direction in ("both", way)
+        if dark or (hit and loss >= 100):
             lines.append(f"add rule {chain} drop")
-        elif loss > 0 and direction in ("both", way):
+        elif hit:
             lines.append(f"add rule {chain} numgen random mod 10000 < {round(loss * 100)} drop")
     return lines
 
