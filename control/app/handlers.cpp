@@ -159,8 +159,7 @@ api::Result<void> ApiHandlers::update_predictor(const Snapshot& snapshot) {
         predicted_ = snapshot.plan->generation;
         return {};
     }
-    for (const auto& value : snapshot.site_switches) predictor_->set(value);
-    for (const auto& value : snapshot.backend_switches) predictor_->set(value);
+    predictor_->use(snapshot.site_switches, snapshot.backend_switches);
     return {};
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <vector>
 
 #include "dataplane/core/hash.h"
 #include "dataplane/core/host_state.h"
@@ -14,6 +15,8 @@ namespace detour::plan {
 struct Predictor::State {
     std::unique_ptr<const core::ForwardingTables> tables;
     core::HostState host;
+    std::vector<api::SiteSwitch> sites;  ///< in force
+    std::vector<api::BackendSwitch> backends;
 };
 
 namespace {
@@ -59,21 +62,21 @@ api::Result<Predictor> Predictor::make(const api::ForwardingPlan& plan,
     auto state = std::make_unique<State>();
     state->tables = std::move(*tables);
     Predictor result(std::move(state));
-    for (const api::SiteSwitch& value : sites) result.set(value);
-    for (const api::BackendSwitch& value : backends) result.set(value);
+    result.use(sites, backends);
     return result;
 }
 
-void Predictor::set(const api::SiteSwitch& value) {
-    const core::SwitchValue gate{value.admit, value.admit_mid, value.keep};
-    if (value.pool)
-        state_->host.set_pool_site(*value.pool, value.site, gate);
-    else
-        state_->host.set_site(value.site, gate);
-}
-
-void Predictor::set(const api::BackendSwitch& value) {
-    state_->host.set_backend(value.backend, {value.up, value.keep});
+void Predictor::use(std::span<const api::SiteSwitch> sites, std::span<const api::BackendSwitch> backends) {
+    core::HostState& host = state_->host;
+    const auto set = [&host](const api::SiteSwitch& at, core::SwitchValue gate) {
+        at.pool ? host.set_pool_site(*at.pool, at.site, gate) : host.set_site(at.site, gate);
+    };
+    for (const api::SiteSwitch& value : state_->sites) set(value, {});
+    for (const api::BackendSwitch& value : state_->backends) host.set_backend(value.backend, {});
+    state_->sites.assign(sites.begin(), sites.end());
+    state_->backends.assign(backends.begin(), backends.end());
+    for (const api::SiteSwitch& value : sites) set(value, {value.admit, value.admit_mid, value.keep});
+    for (const api::BackendSwitch& value : backends) host.set_backend(value.backend, {value.up, value.keep});
 }
 
 api::Result<Destination> Predictor::new_flow(const Flow& flow) const {

@@ -41,9 +41,8 @@ class Predictor {
 
     /// A new flow. Error kNotFound when no pool has that VIP.
     [[nodiscard]] api::Result<Destination> new_flow(const Flow& flow) const;
-    /// Changes one switch, as set-site would.
-    void set(const api::SiteSwitch& value);
-    void set(const api::BackendSwitch& value);
+    /// From now on these switches and no others: what is not named is open.
+    void use(std::span<const api::SiteSwitch> sites, std::span<const api::BackendSwitch> backends);
 
   private:
     struct State;

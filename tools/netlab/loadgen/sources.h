@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <cstdint>
+#include <random>
 
 #include "tools/netlab/loadgen/options.h"
 
@@ -14,9 +15,13 @@ inline constexpr std::uint32_t kPorts = 50'000;
 
 class Sources {
   public:
-    /// `count` addresses in each of `prefixes` prefixes.
+    /// `count` addresses in each of `prefixes` prefixes. Begins anywhere: a run does not meet the half-open
+    /// connections of the one before.
     Sources(Endpoint v4, Endpoint v6, std::uint32_t count, std::uint32_t prefixes)
-        : v4_(v4), v6_(v6), addresses_(count), prefixes_(prefixes) {}
+        : v4_(v4), v6_(v6), addresses_(count), prefixes_(prefixes) {
+        const auto round = std::uint64_t{std::random_device{}() % kPorts};
+        count_v4_ = count_v6_ = round * count * prefixes;
+    }
 
     /// Length 0 when no source was given for the family: the kernel chooses.
     Endpoint next(bool is_v6) {

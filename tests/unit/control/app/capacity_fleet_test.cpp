@@ -84,8 +84,7 @@ class Host {
         if (!predictor_ || predicted_ != generation)
             predictor_.emplace(plan::Predictor::make(*world_.fast.plan, {}, {}).value());
         predicted_ = generation;
-        for (const auto& [target, value] : world_.fast.sites) predictor_->set(value);
-        for (const auto& [id, value] : world_.fast.backends) predictor_->set(value);
+        predictor_->use(world_.fast.site_switches(), world_.fast.backend_switches());
         return *predictor_;
     }
     std::string place(const plan::Predictor& predictor, std::size_t pool) {

@@ -122,8 +122,7 @@ class Fault {
         const int stores = world_.fast.site_stores + world_.fast.backend_stores;
         if (std::exchange(stores_, stores) == stores) return;
         REQUIRE(world_.fast.plan->generation == generation_);
-        for (const auto& [target, value] : world_.fast.sites) predictor_->set(value);
-        for (const auto& [id, value] : world_.fast.backends) predictor_->set(value);
+        predictor_->use(world_.fast.site_switches(), world_.fast.backend_switches());
         for (Placed& placed : flows_) {
             const auto now = predictor_->new_flow(placed.flow).value().site;
             if (now == placed.site) continue;

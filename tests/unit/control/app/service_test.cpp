@@ -341,10 +341,14 @@ TEST_CASE("the API shows what runs, answers where flows go, and carries drains")
     CHECK(handlers.metrics().plans == 1);
     CHECK(handlers.metrics().probes.at(0).outcome == "ok");
 
-    const control::FlowQuery flow{api::IpAddress::parse("198.51.100.7").value(), api::Port(40000),
-                                  api::Vip::parse("203.0.113.10:443/tcp").value()};
+    control::FlowQuery flow{api::IpAddress::parse("198.51.100.7").value(), api::Port(40000),
+                            api::Vip::parse("203.0.113.10:443/tcp").value()};
     auto placed = handlers.trace(std::span(&flow, 1));
     REQUIRE(placed);
+    for (std::uint16_t port = 40001; placed->at(0).site != "pangyo"; ++port) {
+        flow.source_port = api::Port(port);
+        placed = handlers.trace(std::span(&flow, 1));
+    }
     CHECK(placed->at(0).backend == (placed->at(0).site == "pangyo" ? "127.0.0.11" : "127.0.0.12"));
 
     const auto forecast = handlers.plan_fail("kr/pangyo");
@@ -374,5 +378,7 @@ TEST_CASE("the API shows what runs, answers where flows go, and carries drains")
     placed = handlers.trace(std::span(&flow, 1));
     CHECK(placed->at(0).site == "anyang");
     CHECK(bench.run(handlers.undrain({"pangyo", "tester"})));
+    // A switch that is open again is not kept from the trace before.
+    CHECK(handlers.trace(std::span(&flow, 1))->at(0).site == "pangyo");
     CHECK_FALSE(bench.run(handlers.undrain({"pangyo", "tester"})));
 }

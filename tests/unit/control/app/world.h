@@ -33,6 +33,14 @@ struct FakeFastPath {
     std::optional<api::ForwardingPlan> plan;
     std::map<std::pair<api::SiteId, std::optional<api::PoolId>>, api::SiteSwitch> sites;
     std::map<api::BackendId, api::BackendSwitch> backends;
+    [[nodiscard]] std::vector<api::SiteSwitch> site_switches() const { return values(sites); }
+    [[nodiscard]] std::vector<api::BackendSwitch> backend_switches() const { return values(backends); }
+    template <class K, class V>
+    [[nodiscard]] static std::vector<V> values(const std::map<K, V>& map) {
+        std::vector<V> result;
+        for (const auto& [key, value] : map) result.push_back(value);
+        return result;
+    }
     std::map<api::SiteId, api::FlowLimit> limits;
     int site_stores = 0, backend_stores = 0, plans = 0;
 

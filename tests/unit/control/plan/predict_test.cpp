@@ -45,8 +45,8 @@ TEST_CASE("a dark site moves exactly its own flows") {
     for (const auto& [site, count] : share) CHECK(count == doctest::Approx(kFlows / 3.0).epsilon(0.05));
 
     const api::SiteId dark = lab.ids.site("pangyo");
-    predictor->set(
-        api::SiteSwitch{dark, std::nullopt, api::Sequence{1}, api::kAdmitNone, api::kAdmitAll, true});
+    const api::SiteSwitch cut{dark, std::nullopt, api::Sequence{1}, api::kAdmitNone, api::kAdmitAll, true};
+    predictor->use({&cut, 1}, {});
     for (std::uint32_t n = 0; n < kFlows; ++n) {
         const Destination after = predictor->new_flow(lab.flow(n)).value();
         if (before[n].site == dark)
@@ -54,6 +54,8 @@ TEST_CASE("a dark site moves exactly its own flows") {
         else
             CHECK(after == before[n]);
     }
+    predictor->use({}, {});
+    for (std::uint32_t n = 0; n < kFlows; ++n) CHECK(predictor->new_flow(lab.flow(n)).value() == before[n]);
 }
 
 TEST_CASE("a backend that is down moves only its own flows, and within the site") {
@@ -63,7 +65,8 @@ TEST_CASE("a backend that is down moves only its own flows, and within the site"
     const Destination hit = predictor->new_flow(lab.flow(1)).value();
     std::vector<Destination> before;
     for (std::uint32_t n = 0; n < 5000; ++n) before.push_back(predictor->new_flow(lab.flow(n)).value());
-    predictor->set(api::BackendSwitch{*hit.backend, api::Sequence{1}, false, true});
+    const api::BackendSwitch down{*hit.backend, api::Sequence{1}, false, true};
+    predictor->use({}, {&down, 1});
     for (std::uint32_t n = 0; n < 5000; ++n) {
         const Destination after = predictor->new_flow(lab.flow(n)).value();
         CHECK(after.site == before[n].site);
