@@ -133,16 +133,17 @@ Event& Engine::Impl::event(EventKind kind, const Target& target, const std::stri
     return value;
 }
 
-Actions Engine::Impl::finish() {
+Actions Engine::Impl::finish(Deferring deferring) {
     settle();
+    const bool later = urgent_ && deferring == Deferring::kAllowed;
     out_.sites = board_.take_sites();
     out_.backends = board_.take_backends();
-    publish();
+    if (!later) publish();
     if (started_) {
         send_due();
         ask_ready();
     }
-    save_if_changed();
+    if (!later) save_if_changed();
     out_.next_wakeup = next_wakeup();
     return std::exchange(out_, {});
 }
@@ -198,7 +199,7 @@ Actions Engine::Impl::adopt(const FastPathState& state, Now now) {
     if (!assigned) {
         board_.disconnect();
         event(EventKind::kAlarm, "the fast path is left as it is: " + assigned.error().to_string());
-        return finish();
+        return finish(Deferring::kNo);
     }
     ids_ = std::move(ids);
     rebuild();
@@ -222,7 +223,7 @@ Actions Engine::Impl::adopt(const FastPathState& state, Now now) {
     }
     passive_.forget();
     event(EventKind::kAdopted, "generation " + std::to_string(state.generation.value()));
-    return finish();
+    return finish(Deferring::kNo);
 }
 
 /// A restart is no event: what the fast path does now is what this process starts from.
@@ -383,7 +384,7 @@ void Engine::Impl::save_if_changed() {
 }
 
 Monotonic Engine::Impl::next_wakeup() const {
-    if (!deferred_pools_.empty()) return now_.monotonic;
+    if (urgent_) return now_.monotonic;
     Monotonic next =
         std::min(started_ ? std::min(due_.next(), ready_due_.next()) : health::kNever, strands_.next());
     for (const SiteState& site : fleet_.sites) {

@@ -52,7 +52,9 @@ class Engine::Impl {
   private:
     // engine.cpp
     void begin(Now now);
-    Actions finish();
+    enum class Deferring : std::uint8_t { kAllowed, kNo };
+    /// `kNo`: with the plan, also when a site's switch leaves (the fast path has none yet).
+    Actions finish(Deferring deferring = Deferring::kAllowed);
     void rebuild();
     void adopt_phases(const FastPathState& state);
     void adopt_targets(const FastPathState& state);
@@ -220,7 +222,8 @@ class Engine::Impl {
     std::set<Index> busy_parts_;   ///< parts whose admission needs ticks
     std::set<Index> dirty_parts_;  ///< whose switches may have to change
     std::set<Index>
-        deferred_pools_;           ///< settled but for their bounds: in the next call, which is due at once
+        deferred_pools_;   ///< settled but for their bounds: in the next call, which is due at once
+    bool urgent_ = false;  ///< a site's switch leaves with this call: plan and state follow in the next one
     std::set<Index> dirty_pools_;  ///< whose parts may have to go dark or come back
     health::Monotonic signals_at_{health::nanoseconds::min()};
     failover::PassiveSignal passive_;

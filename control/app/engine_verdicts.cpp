@@ -215,11 +215,11 @@ void Engine::Impl::settle() {
         }
         release_held();
     }
-    const bool urgent = switch_sites(!settled.empty());
+    urgent_ = switch_sites(!settled.empty());
     settled.merge(deferred_pools_);
     deferred_pools_.clear();
     // A site's switch does not wait until a thousand pools are settled: they follow in the next call.
-    if (urgent) {
+    if (urgent_) {
         deferred_pools_ = std::move(settled);
         return;
     }

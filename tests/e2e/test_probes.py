@@ -148,42 +148,6 @@ def test_a_stop_of_two_seconds_changes_no_verdict(lab):
     assert not changed, changed[:3]
 
 
-SLOW_DISK = """
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <unistd.h>
-int fsync(int fd) { sleep(3); return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd); }
-int fdatasync(int fd) { sleep(3); return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd); }
-"""
-
-
-def test_a_disk_that_takes_three_seconds_and_plans_under_way_change_no_verdict(lab):
-    """Each reload with another weight is a plan, and a state to write; a drain waits for the disk, the probes don't."""
-    library = lab.dir / "slow.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library), "-ldl"], input=SLOW_DISK, text=True,
-                   check=True)
-    quick = lab._processes["control"]["command"]
-    lab._processes["control"]["command"] = ["env", f"LD_PRELOAD={library}", *quick]
-    lab.restart("control")
-    wait_for("all up", lambda: all(b["state"] == "up" for b in lab.lbctl_json("backends")), 30)
-    mark, original = last_event(lab), lab.config_text()
-    began = time.monotonic()
-    assert lab.lbctl("drain", "anyang", "--for", "1m").returncode == 0
-    assert time.monotonic() - began > 2.5, "the disk is slow and the drain was acknowledged before it was written"
-    for weight in range(50, 60):
-        reload(lab, lambda _, weight=weight: original.replace("weight = 100", f"weight = {weight}"))
-    lab.lbctl("undrain", "anyang")
-    reload(lab, lambda _: original)
-    wait_for("the last plan", lambda: len([e for e in events(lab) if e["sequence"] > mark and
-                                           e["kind"] == "plan_applied"]) >= 3, 20)
-    seen = [e for e in events(lab) if e["sequence"] > mark]
-    assert not [e for e in seen if e["kind"] in ("backend_down", "backend_up", "suspect", "probe_missed", "alarm")]
-    assert not [e for e in seen if e["kind"] == "verdict" and e.get("site") != "anyang"]
-    lab._processes["control"]["command"] = quick
-    lab.restart("control")
-    wait_for("all up", lambda: all(b["state"] == "up" for b in lab.lbctl_json("backends")), 30)
-
-
 def test_rules_are_taken_over_after_a_crash_and_removed_at_the_end(lab):
     for family in ("-4", "-6"):
         assert rules(lab, family).count("fwmark 0xd431") == 1

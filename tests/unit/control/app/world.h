@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <ctime>
 #include <map>
 #include <optional>
 #include <set>
@@ -95,6 +96,13 @@ struct FakeFastPath {
     }
 };
 
+/// Processor time of this thread: other work on the machine does not count.
+inline double thread_ms() {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) / 1e6;
+}
+
 class World {
   public:
     explicit World(config::Config config, nanoseconds start = 1000s)
@@ -108,6 +116,9 @@ class World {
     Engine& engine() { return *engine_; }
     FakeFastPath fast;
     std::vector<Event> events;
+    /// Processor time of the engine's calls since boot(): the last one, the last one that switched a site, the
+    /// longest.
+    double last_call_ms = 0, switching_call_ms = 0, longest_call_ms = 0;
     std::string state_file, intents_file;
 
     /// Backends' behaviour by address; the default answers.
@@ -312,17 +323,29 @@ class World {
         if (!pending_.empty()) next = std::min(next, pending_.begin()->first);
         return next;
     }
+    template <class F>
+    Actions timed(F call) {
+        const double start = thread_ms();
+        Actions actions = call();
+        last_call_ms = thread_ms() - start;
+        if (!actions.sites.empty()) switching_call_ms = last_call_ms;
+        longest_call_ms = std::max(longest_call_ms, last_call_ms);
+        return actions;
+    }
     void step() {
         if (!pending_.empty() && pending_.begin()->first <= time_) {
             const Answer answer = pending_.begin()->second;
             pending_.erase(pending_.begin());
-            perform(engine_->on_probe(answer.serial, answer.outcome, now()));
+            perform(timed([&] { return engine_->on_probe(answer.serial, answer.outcome, now()); }));
         } else if (next_signals_ <= time_) {
             next_signals_ = time_ + 100ms;
-            if (connected_ && signals) perform(engine_->on_signals(read_signals(), now()));
+            if (connected_ && signals) {
+                const app::Signals read = read_signals();
+                perform(timed([&] { return engine_->on_signals(read, now()); }));
+            }
         } else {
             const Monotonic before = wakeup_;
-            perform(engine_->on_tick(now()));
+            perform(timed([&] { return engine_->on_tick(now()); }));
             ++ticks_;
             // No busy loop: what is left to do at once is done in a call or two.
             repeats_ = wakeup_ == before && wakeup_.value <= time_ ? repeats_ + 1 : 0;
