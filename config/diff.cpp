@@ -151,6 +151,9 @@ void add_pool(const Pool& pool, Map& out) {
         const std::string inner = path + "backend." + backend.address.to_string() + ".";
         out[inner + "site"] = backend.site;
         out[inner + "weight"] = std::to_string(backend.weight);
+        std::vector<std::string> ids;
+        for (const api::QuicServerId& id : backend.server_ids) ids.push_back(id.to_string());
+        if (!ids.empty()) out[inner + "server_id"] = list(ids);
     }
 }
 

@@ -122,6 +122,20 @@ void read_health(Section section, const Pool& pool, Health& health) {
     section.finish();
 }
 
+void read_server_ids(Section& section, Backend& backend) {
+    section.texts("server_id", 0, api::kQuicConfigurations, kServerIdRule, server_id_rule,
+                  [&](const toml::node& node, const std::string& text) {
+                      const api::QuicServerId id = *api::QuicServerId::parse(text);
+                      const auto same = [&](const api::QuicServerId& other) {
+                          return other.rotation() == id.rotation();
+                      };
+                      if (std::ranges::any_of(backend.server_ids, same))
+                          return section.wrong_found(node, quoted(text),
+                                                     "at most one id for each configuration");
+                      backend.server_ids.push_back(id);
+                  });
+}
+
 void read_backend(Section section, Pool& pool, PoolPlaces& pool_places, Places& places) {
     Backend backend;
     backend.origin = section.header();
@@ -129,13 +143,17 @@ void read_backend(Section section, Pool& pool, PoolPlaces& pool_places, Places& 
     section.text("site", backend.site, Need::kRequired, kNameRule, name_rule);
     section.text("address", address, Need::kRequired, kAddressRule, address_rule);
     section.integer("weight", backend.weight, 0, api::kMaxWeight);
+    read_server_ids(section, backend);
     section.finish();
     if (address.empty() || backend.site.empty()) {
         places.all_backends_read = false;
         return;
     }
     backend.address = *api::IpAddress::parse(address);
-    pool_places.backends.push_back({section.place_or_header("site"), section.place_or_header("address")});
+    const bool ids_wrong = backend.server_ids.size() < section.items("server_id") ||
+                           (backend.server_ids.empty() && section.has("server_id"));
+    pool_places.backends.push_back({section.place_or_header("site"), section.place_or_header("address"),
+                                    section.place_or_header("server_id"), ids_wrong});
     pool.backends.push_back(std::move(backend));
 }
 
@@ -204,6 +222,7 @@ void read_pool(Section section, Config& config, Places& places) {
     if (!complete) places.all_backends_read = false;
     if (pool.name.empty()) places.all_pools_read = false;
     pool_places.name = section.place_or_header("name");
+    pool_places.hash = section.place_or_header("hash");
     pool_places.stranded = section.place_or_header("stranded");
     pool_places.min_sites = section.place_or_header("min_sites");
     config.pools.push_back(std::move(pool));

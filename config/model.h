@@ -110,6 +110,8 @@ struct Backend {
     std::string site;
     api::IpAddress address;
     std::uint32_t weight = 100;  ///< 0 … 65535
+    /// hash = "quic-cid": what names it in connection ids; at most one for each configuration.
+    std::vector<api::QuicServerId> server_ids;
     Origin origin;
 };
 

@@ -17,10 +17,13 @@ struct SitePlaces {
 struct BackendPlaces {
     Origin site;
     Origin address;
+    Origin server_ids;              ///< the header when there is none
+    bool server_ids_wrong = false;  ///< one of them was refused: "without server_id" would be a false alarm
 };
 
 struct PoolPlaces {
     Origin name;
+    Origin hash;
     Origin stranded;
     Origin min_sites;
     std::vector<Origin> vips;

@@ -120,6 +120,11 @@ std::optional<std::string> dns_name_rule(const std::string& text) {
     return good ? std::nullopt : std::optional<std::string>(kDnsNameRule);
 }
 
+std::optional<std::string> server_id_rule(const std::string& text) {
+    if (api::QuicServerId::parse(text)) return std::nullopt;
+    return std::string(kServerIdRule);
+}
+
 std::optional<std::string> address_rule(const std::string& text) {
     const auto address = api::IpAddress::parse(text);
     if (!address) return std::string(kAddressRule);

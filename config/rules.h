@@ -43,6 +43,10 @@ inline constexpr std::string_view kDnsNameRule =
 [[nodiscard]] std::optional<std::string> payload_rule(const std::string& text);
 /// What a text that passes payload_rule stands for; nothing for one that has wrong hex digits.
 [[nodiscard]] std::optional<std::string> payload_bytes(const std::string& text);
+inline constexpr std::string_view kServerIdRule =
+    "1 to 15 bytes in hex, such as \"0a1f\"; \"1:0a1f\" for the configuration that connection ids call 1, up "
+    "to 6";
+[[nodiscard]] std::optional<std::string> server_id_rule(const std::string& text);
 [[nodiscard]] std::optional<std::string> dns_name_rule(const std::string& text);
 
 /// Nothing when the seed will do, else what is wrong with it: "a placeholder", "15 characters". Never shows

@@ -8,6 +8,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "config/server_ids.h"
 #include "config/suggest.h"
 #include "dataplane/api/limits.h"
 
@@ -192,6 +193,7 @@ class Checker {
                     fmt::format("at most {} (max_backends of pool \"{}\")", pool.max_backends, pool.name));
             }
         }
+        check_server_ids(pool, places, mistakes_);
         if (pool.backends.empty() && places_.all_backends_read) {
             mistakes_.add(pool.origin, fmt::format("pool \"{}\" without a backend", pool.name),
                           "at least one [[pool.backend]]");

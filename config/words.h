@@ -22,8 +22,9 @@ struct Word {
 
 inline constexpr std::array<Word<api::Encap>, 3> kEncaps{
     {{"ipip", api::Encap::kIpip}, {"gue", api::Encap::kGue}, {"gre", api::Encap::kGre}}};
-inline constexpr std::array<Word<api::HashKey>, 3> kHashes{
-    {{"5-tuple", api::HashKey::kFiveTuple}, {"source", api::HashKey::kSource}, {"quic-cid", std::nullopt}}};
+inline constexpr std::array<Word<api::HashKey>, 3> kHashes{{{"5-tuple", api::HashKey::kFiveTuple},
+                                                            {"source", api::HashKey::kSource},
+                                                            {"quic-cid", api::HashKey::kQuicCid}}};
 inline constexpr std::array<Word<api::Stranded>, 3> kStrandeds{
     {{"reset", api::Stranded::kReset}, {"rehash", api::Stranded::kRehash}, {"keep", api::Stranded::kKeep}}};
 inline constexpr std::array<Word<SiteTier>, 4> kTiers{{{"active", SiteTier::kActive},

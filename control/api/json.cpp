@@ -289,7 +289,14 @@ api::Result<FlowQuery> read_flow(const json::value& value) {
     const auto* vip = flow->if_contains("vip");
     if (source == nullptr || !source->is_string()) return invalid("source is missing or is not text");
     if (vip == nullptr || !vip->is_string()) return invalid("vip is missing or is not text");
-    return parse_flow(source->get_string().c_str(), vip->get_string().c_str());
+    auto result = parse_flow(source->get_string().c_str(), vip->get_string().c_str());
+    const json::value* cid = flow->if_contains("cid");
+    if (!result || cid == nullptr) return result;
+    if (!cid->is_string()) return invalid("cid is not text");
+    auto bytes = parse_cid({cid->get_string().data(), cid->get_string().size()});
+    if (!bytes) return tl::unexpected(bytes.error());
+    result->cid = std::move(*bytes);
+    return result;
 }
 
 /// "ip:port" or "[ip]:port" cut in two; empty when it is neither.
@@ -319,7 +326,14 @@ api::Result<FlowQuery> parse_flow(std::string_view source, std::string_view vip)
     }
     auto parsed_vip = api::Vip::parse(vip);
     if (!parsed_vip) return tl::unexpected(parsed_vip.error());
-    return FlowQuery{*address, api::Port{port}, *parsed_vip};
+    return FlowQuery{*address, api::Port{port}, *parsed_vip, {}};
+}
+
+api::Result<std::string> parse_cid(std::string_view text) {
+    auto bytes = api::bytes_from_hex(text);
+    if (bytes && bytes->size() <= api::kMaxQuicCid) return bytes;
+    return api::fail(api::ErrorCode::kInvalidArgument, "reading a flow",
+                     fmt::format("connection id '{}' is not 1 to {} bytes in hex", text, api::kMaxQuicCid));
 }
 
 api::Result<std::vector<FlowQuery>> parse_trace(std::string_view text) {
@@ -354,9 +368,11 @@ std::string trace_to_json(std::span<const FlowQuery> flows) {
     const char* separator = "";
     for (const FlowQuery& flow : flows) {
         const std::string address = flow.source.to_string();
-        out += fmt::format(fmt::runtime(flow.source.is_v6() ? R"({}{{"source":"[{}]:{}","vip":"{}"}})"
-                                                            : R"({}{{"source":"{}:{}","vip":"{}"}})"),
+        out += fmt::format(fmt::runtime(flow.source.is_v6() ? R"({}{{"source":"[{}]:{}","vip":"{}")"
+                                                            : R"({}{{"source":"{}:{}","vip":"{}")"),
                            separator, address, flow.source_port.value(), flow.vip.to_string());
+        if (!flow.cid.empty()) out += fmt::format(R"(,"cid":"{}")", api::hex_of(flow.cid));
+        out += '}';
         separator = ",";
     }
     return out + "]}";

@@ -35,5 +35,7 @@ void append_json_string(std::string& out, std::string_view text);
 [[nodiscard]] api::Result<Time> parse_time(std::string_view text);
 /// "198.51.100.7:40000" or "[2001:db8::1]:40000".
 [[nodiscard]] api::Result<FlowQuery> parse_flow(std::string_view source, std::string_view vip);
+/// The bytes of a QUIC connection id in hex, 1 to 20 of them.
+[[nodiscard]] api::Result<std::string> parse_cid(std::string_view text);
 
 }  // namespace detour::control

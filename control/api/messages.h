@@ -254,6 +254,7 @@ struct FlowQuery {
     api::IpAddress source;
     api::Port source_port;
     api::Vip vip;
+    std::string cid{};  ///< bytes of a QUIC packet's destination connection id; empty: a new flow
 };
 
 struct FlowPlacement {

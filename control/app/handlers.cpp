@@ -48,12 +48,15 @@ std::string name_of_site(const Snapshot& snapshot, api::SiteId id) {
 control::FlowPlacement place(const Snapshot& snapshot, const plan::Predictor& predictor,
                              const control::FlowQuery& flow) {
     control::FlowPlacement out;
-    const auto found = predictor.new_flow({flow.source, flow.source_port, flow.vip});
+    const auto found = predictor.new_flow({flow.source, flow.source_port, flow.vip, flow.cid});
     if (!found) {
         out.reason = found.error().what;
         return out;
     }
-    out.reason = !found->site ? "no_site" : !found->backend ? "no_backend" : "forwarded_new";
+    out.reason = !found->site      ? "no_site"
+                 : !found->backend ? "no_backend"
+                 : found->by_cid   ? "forwarded_cid"
+                                   : "forwarded_new";
     if (found->site) out.site = name_of_site(snapshot, *found->site);
     if (!found->backend) return out;
     const auto backend = std::ranges::find(snapshot.backends, *found->backend, &BackendStatus::id);

@@ -81,7 +81,7 @@ api::PlanPool make_pool(const config::Pool& pool, const Ids& ids, const SiteInde
         part.weight = site_weight(pool, site.name);
         part.tier = tier_of(site.tier);
         part.backends.push_back({ids.backend(result.id, backend.address), backend.address,
-                                 api::Weight{backend.weight}, hops.of(backend.address)});
+                                 api::Weight{backend.weight}, hops.of(backend.address), backend.server_ids});
     }
     for (auto& [id, part] : parts) result.sites.push_back(std::move(part));
     return result;

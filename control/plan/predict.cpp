@@ -79,6 +79,13 @@ void Predictor::use(std::span<const api::SiteSwitch> sites, std::span<const api:
     for (const api::BackendSwitch& value : backends) host.set_backend(value.backend, {value.up, value.keep});
 }
 
+std::optional<std::uint16_t> Predictor::named_backend(const Flow& flow, std::uint16_t pool) const {
+    if (flow.vip.protocol != api::Protocol::kUdp) return std::nullopt;
+    const std::span cid(reinterpret_cast<const std::uint8_t*>(flow.cid.data()), flow.cid.size());
+    const std::uint16_t backend = core::named_backend(*state_->tables, state_->host, pool, cid);
+    return backend == core::kNoBackendId ? std::nullopt : std::optional(backend);
+}
+
 api::Result<Destination> Predictor::new_flow(const Flow& flow) const {
     if (flow.client.is_v6() != flow.vip.address.is_v6()) {
         return api::fail(api::ErrorCode::kInvalidArgument, "tracing a flow",
@@ -95,6 +102,9 @@ api::Result<Destination> Predictor::new_flow(const Flow& flow) const {
         return api::fail(api::ErrorCode::kNotFound, "tracing a flow", flow.vip.to_string() + " is no VIP");
     }
     const core::PoolEntry& pool = tables.pools[slot->pool];
+    if (const auto backend = named_backend(flow, slot->pool))
+        return Destination{pool.id, api::SiteId{tables.backends[*backend].site}, api::BackendId{*backend},
+                           true};
     const std::uint64_t hash = choice_hash(tables.seed, pool.hash, flow);
     const core::Choice choice = core::choose(tables, pool, state_->host, hash, core::Admission::kNew);
     Destination result;

@@ -80,6 +80,9 @@ const std::array<ReasonInfo, kReasonCount> kReasons{{
     {Reason::kBadFragment, kDropped, "bad_fragment",
      "A fragment that is empty, no multiple of 8 bytes long, ends beyond 65,535 bytes, or has a malformed "
      "header."},
+    {Reason::kForwardedCid, kForwarded, "forwarded_cid",
+     "A QUIC packet sent to the backend that its connection id names, where no flow entry did: as a rule the "
+     "first after its client's address changed."},
 }};
 
 }  // namespace detour::api

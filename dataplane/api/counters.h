@@ -59,6 +59,7 @@ enum class Reason : std::uint8_t {
     kTinyFragment,
     kOverlappingFragment,
     kBadFragment,
+    kForwardedCid,  // QUIC: the connection id named the backend, and no entry did
     kCount,
 };
 
@@ -83,7 +84,7 @@ extern const std::array<ReasonInfo, kReasonCount> kReasons;
     constexpr std::uint64_t kForwarded = bit(Reason::kForwardedPinned) | bit(Reason::kForwardedNew) |
                                          bit(Reason::kForwardedHandshake) | bit(Reason::kForwardedMid) |
                                          bit(Reason::kForwardedRehashed) | bit(Reason::kForwardedIcmp) |
-                                         bit(Reason::kForwardedFragment);
+                                         bit(Reason::kForwardedFragment) | bit(Reason::kForwardedCid);
     static_assert(kReasonCount <= 64);
     return (kForwarded >> static_cast<unsigned>(reason) & 1U) != 0;
 }

@@ -41,6 +41,9 @@ struct PlanBackend {
     IpAddress address;  ///< the tunnel's far end
     Weight weight;
     NextHopId next_hop;
+    /// HashKey::kQuicCid: what names it in connection ids. In a pool all ids of one configuration have one
+    /// length, and none is there twice.
+    std::vector<QuicServerId> server_ids{};
     auto operator<=>(const PlanBackend&) const = default;
 };
 

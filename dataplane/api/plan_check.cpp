@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <array>
 #include <set>
 #include <string>
 #include <unordered_set>
@@ -129,13 +130,35 @@ struct Seen {
     return check_backends(part, seen);
 }
 
+/// No id names two backends, and a connection id tells the server id's length by its configuration alone.
+[[nodiscard]] Result<void> check_server_ids(const PlanPool& pool) {
+    std::set<QuicServerId> seen;
+    std::array<std::size_t, kQuicConfigurations> lengths{};
+    for (const PlanPoolSite& part : pool.sites) {
+        for (const PlanBackend& backend : part.backends) {
+            for (const QuicServerId& id : backend.server_ids) {
+                const auto where =
+                    fmt::format("pool {}: server id {}", unsigned{pool.id.value()}, id.to_string());
+                if (pool.hash != HashKey::kQuicCid) return wrong(where + ", but its hash is not quic-cid");
+                if (!seen.insert(id).second) return wrong(where + " is there twice");
+                std::size_t& length = lengths.at(id.rotation());
+                if (length != 0 && length != id.size())
+                    return wrong(fmt::format("{} has {} bytes, another of its configuration {}", where,
+                                             id.size(), length));
+                length = id.size();
+            }
+        }
+    }
+    return {};
+}
+
 [[nodiscard]] Result<void> check_pool(const PlanPool& pool, Seen& seen) {
     const unsigned id = pool.id.value();
     if (id >= kMaxPools) return beyond(fmt::format("pool id {} is above {}", id, kMaxPools - 1));
     if (!seen.pools.insert(pool.id).second) return wrong(fmt::format("pool id {} is there twice", id));
     if (pool.encap > Encap::kGre)
         return wrong(fmt::format("pool {}: encap {} is not known", id, static_cast<unsigned>(pool.encap)));
-    if (pool.hash > HashKey::kSource)
+    if (pool.hash > HashKey::kQuicCid)
         return wrong(fmt::format("pool {}: hash {} is not known", id, static_cast<unsigned>(pool.hash)));
     if (pool.stranded > Stranded::kKeep)
         return wrong(
@@ -150,7 +173,7 @@ struct Seen {
             return wrong(fmt::format("pool {}: site {} is there twice", id, part.site.value()));
         if (auto site = check_pool_site(pool, part, seen); !site) return site;
     }
-    return {};
+    return check_server_ids(pool);
 }
 
 }  // namespace

@@ -130,7 +130,15 @@ std::string_view to_string(Encap value) noexcept {
 }
 
 std::string_view to_string(HashKey value) noexcept {
-    return value == HashKey::kSource ? "source" : "5-tuple";
+    switch (value) {
+        case HashKey::kFiveTuple:
+            return "5-tuple";
+        case HashKey::kSource:
+            return "source";
+        case HashKey::kQuicCid:
+            return "quic-cid";
+    }
+    return "?";
 }
 
 std::string_view to_string(Stranded value) noexcept {

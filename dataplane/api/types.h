@@ -15,6 +15,7 @@
 #include <string>
 #include <string_view>
 
+#include "dataplane/api/quic_server_id.h"
 #include "dataplane/api/result.h"
 
 namespace detour::api {
@@ -128,7 +129,7 @@ struct FleetSeed {
 };
 
 enum class Encap : std::uint8_t { kIpip, kGue, kGre };
-enum class HashKey : std::uint8_t { kFiveTuple, kSource };
+enum class HashKey : std::uint8_t { kFiveTuple, kSource, kQuicCid };
 enum class Stranded : std::uint8_t { kReset, kRehash, kKeep };
 
 [[nodiscard]] std::string_view to_string(Protocol value) noexcept;

@@ -75,6 +75,11 @@ void encode(const PlanPool& pool, wire::Pool& message) {
             backend.set_address(entry.address.wire());
             backend.set_weight(entry.weight.value());
             backend.set_next_hop(entry.next_hop.value());
+            for (const QuicServerId& id : entry.server_ids) {
+                wire::ServerId& out = *backend.add_server_ids();
+                out.set_rotation(id.rotation());
+                out.set_id(id.wire());
+            }
         }
     }
 }
@@ -119,7 +124,13 @@ void encode(const PlanPool& pool, wire::Pool& message) {
     if (!address) return tl::unexpected(address.error());
     const auto hop = narrow<NextHopId>(message.next_hop(), kMaxNextHops - 1, "backend next hop");
     if (!hop) return tl::unexpected(hop.error());
-    return PlanBackend{*id, *address, Weight{message.weight()}, *hop};
+    PlanBackend backend{*id, *address, Weight{message.weight()}, *hop, {}};
+    for (const wire::ServerId& entry : message.server_ids()) {
+        const auto server = QuicServerId::make(entry.rotation(), entry.id());
+        if (!server) return tl::unexpected(server.error());
+        backend.server_ids.push_back(*server);
+    }
+    return backend;
 }
 
 [[nodiscard]] Result<PlanPoolSite> decode_pool_site(const wire::PoolSite& message) {
@@ -130,9 +141,9 @@ void encode(const PlanPool& pool, wire::Pool& message) {
     PlanPoolSite part{*site, Weight{message.weight()}, Tier{static_cast<std::uint8_t>(message.tier())}, {}};
     part.backends.reserve(static_cast<std::size_t>(message.backends_size()));
     for (const wire::Backend& entry : message.backends()) {
-        const auto backend = decode_backend(entry);
+        auto backend = decode_backend(entry);
         if (!backend) return tl::unexpected(backend.error());
-        part.backends.push_back(*backend);
+        part.backends.push_back(std::move(*backend));
     }
     return part;
 }
@@ -143,7 +154,7 @@ void encode(const PlanPool& pool, wire::Pool& message) {
     if (!id) return tl::unexpected(id.error());
     const auto encap = enumerator(message.encap(), Encap::kGre, "encap");
     if (!encap) return tl::unexpected(encap.error());
-    const auto hash = enumerator(message.hash(), HashKey::kSource, "hash");
+    const auto hash = enumerator(message.hash(), HashKey::kQuicCid, "hash");
     if (!hash) return tl::unexpected(hash.error());
     const auto stranded = enumerator(message.stranded(), Stranded::kKeep, "stranded");
     if (!stranded) return tl::unexpected(stranded.error());

@@ -59,6 +59,7 @@ class PacketList {
         indices_[count_] = static_cast<std::uint8_t>(index);
         count_ += take;
     }
+    [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
     [[nodiscard]] const std::uint8_t* begin() const noexcept { return indices_.data(); }
     [[nodiscard]] const std::uint8_t* end() const noexcept { return indices_.data() + count_; }
 
@@ -72,8 +73,8 @@ struct Batch {
     PacketList icmp;       ///< set by parse
     PacketList fragments;  ///< set by parse
     PacketList first_fragments;
-    PacketList tcp;  ///< of a VIP, set by classify
-    PacketList udp;
+    PacketList tcp;   ///< of a VIP, set by classify
+    PacketList udp;   ///< the same; flow_quic takes its own out
     PacketList rest;  ///< of tcp or udp, what their fast pass left to the full one
     std::array<Packet, api::kMaxBurst> packets;
     std::array<std::uint64_t, api::kMaxBurst> first_fragment_tags;  ///< by packet, of first_fragments alone

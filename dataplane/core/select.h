@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "dataplane/core/host_state.h"
 #include "dataplane/core/tables.h"
@@ -17,6 +18,25 @@ struct Choice {
     std::uint8_t site = kNoSiteId;         ///< kNoSiteId: no site admits the flow
     std::uint16_t backend = kNoBackendId;  ///< kNoBackendId: an admitting site had no backend up
 };
+
+/// True while flows pinned to `backend` stay there: it is in the plan, and it and its site have `keep`.
+[[nodiscard, gnu::always_inline]] inline bool keeps(const ForwardingTables& tables, const HostState& host,
+                                                    api::PoolId pool, std::uint16_t backend) noexcept {
+    if (!tables.has_backend(backend)) return false;
+    if (!host.backend(api::BackendId{backend}).keep) return false;
+    return host.keeps(pool, api::SiteId{tables.backends[backend].site});
+}
+
+/// The backend that the connection id of a QUIC packet names, or kNoBackendId when it names none that keeps
+/// its flows. `pool` is an index. The id is to QUIC what a flow's entry is to others: proof that the
+/// connection lives there. So `keep` decides; `admit`, which is for new flows, does not.
+[[nodiscard]] inline std::uint16_t named_backend(const ForwardingTables& tables, const HostState& host,
+                                                 std::uint16_t pool,
+                                                 std::span<const std::uint8_t> cid) noexcept {
+    if (tables.quic.empty() || tables.quic[pool].empty()) return kNoBackendId;
+    const std::uint16_t backend = tables.quic[pool].find(cid);
+    return keeps(tables, host, tables.pools[pool].id, backend) ? backend : kNoBackendId;
+}
 
 /// A backend of `table` that is up, or kNoBackendId. A dead one is passed over: up to 8 further places of the
 /// table by rehashing, then the members in turn. Bounded by kMaxBackendsPerSite.

@@ -155,6 +155,7 @@ class TablesBuilder {
         size_arrays();
         tables_->pools.reserve(plan_.pools.size());
         for (const api::PlanPool& pool : plan_.pools) add_pool(pool);
+        add_server_ids();
         link();
         return std::move(tables_);
     }
@@ -235,6 +236,23 @@ class TablesBuilder {
             add_site(pool, site, entry, ranked);
         }
         entry.sites = site_table(ranked);
+    }
+
+    /// After the pools. Also of backends with weight 0: their connections are not new.
+    void add_server_ids() {
+        for (std::size_t i = 0; i < plan_.pools.size(); ++i) {
+            const api::PlanPool& pool = plan_.pools[i];
+            std::size_t count = 0;
+            for (const api::PlanPoolSite& site : pool.sites)
+                for (const api::PlanBackend& backend : site.backends) count += backend.server_ids.size();
+            if (count == 0) continue;
+            tables_->quic.resize(plan_.pools.size());
+            QuicServers& servers = tables_->quic[i] = QuicServers(count);
+            for (const api::PlanPoolSite& site : pool.sites)
+                for (const api::PlanBackend& backend : site.backends)
+                    for (const api::QuicServerId& id : backend.server_ids)
+                        servers.insert(id, backend.id.value());
+        }
     }
 
     /// A site without a backend that may take flows is not ranked: its slots would lead nowhere.

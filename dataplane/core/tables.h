@@ -16,6 +16,7 @@
 #include "dataplane/api/plan.h"
 #include "dataplane/core/hash.h"
 #include "dataplane/core/maglev.h"
+#include "dataplane/core/quic.h"
 #include "dataplane/core/site_table.h"
 #include "dataplane/core/vip_map.h"
 
@@ -109,6 +110,7 @@ class ForwardingTables {
     std::bitset<api::kMaxVips> vip_present;  ///< by VipId
     std::vector<VipAddress> vip_addresses;   ///< by VipId, where vip_present
     BuildStatistics built;
+    std::vector<QuicServers> quic;  ///< by pool index; empty where no pool asks for it
 
     [[nodiscard]] bool has_vip(std::uint16_t id) const noexcept {
         return id < api::kMaxVips && vip_present[id];

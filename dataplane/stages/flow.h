@@ -50,9 +50,7 @@ struct KeyedV6 {
 
 /// True while flows pinned to `backend` stay there.
 [[nodiscard]] inline bool keeps(std::uint16_t backend, api::PoolId pool, const Context& context) noexcept {
-    if (!context.tables.has_backend(backend)) return false;
-    if (!context.host.backend(api::BackendId{backend}).keep) return false;
-    return context.host.keeps(pool, api::SiteId{context.tables.backends[backend].site});
+    return core::keeps(context.tables, context.host, pool, backend);
 }
 
 /// True where the flows of `backend` are ended although it lives: it is told too, and no pool is spared.

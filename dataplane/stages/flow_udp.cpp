@@ -53,6 +53,7 @@ bool pinned_fast(Packet& p, const Context& context) noexcept {
 }  // namespace
 
 void flow_udp(core::Batch& batch, const Context& context) noexcept {
+    if (batch.udp.empty()) return;
     batch.rest.clear();
     for (const std::uint8_t i : batch.udp) {
         Packet& p = batch.packets[i];

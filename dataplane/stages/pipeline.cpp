@@ -11,6 +11,7 @@ constexpr std::array kPipeline{
     NamedStage{"classify", classify},
     NamedStage{"icmp", icmp},
     NamedStage{"flow_tcp", flow_tcp},
+    NamedStage{"flow_quic", flow_quic},
     NamedStage{"flow_udp", flow_udp},
     NamedStage{"fragment_follow", fragment_follow},
     NamedStage{"encapsulate", encapsulate},

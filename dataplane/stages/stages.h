@@ -15,6 +15,8 @@ void classify(core::Batch& batch, const Context& context) noexcept;
 void icmp(core::Batch& batch, const Context& context) noexcept;
 /// TCP: SYN, handshake, pinned, mid-flow. Names a backend, or answers or drops.
 void flow_tcp(core::Batch& batch, const Context& context) noexcept;
+/// UDP of pools with server ids: what a connection id names. The others stay in Batch::udp.
+void flow_quic(core::Batch& batch, const Context& context) noexcept;
 /// UDP: pinned or new.
 void flow_udp(core::Batch& batch, const Context& context) noexcept;
 /// Remembers where first fragments go, and lets those go that waited for them.

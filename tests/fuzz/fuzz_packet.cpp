@@ -19,11 +19,10 @@ std::unique_ptr<FastPath>& plan_for(std::uint8_t choice) {
     static std::array<std::unique_ptr<FastPath>, 16> paths;
     auto& path = paths[choice % paths.size()];
     if (path == nullptr) {
-        const PlanOptions options{
-            .encap = static_cast<api::Encap>(choice % 3),
-            .v6_backends = (choice & 4U) != 0,
-            .stranded = static_cast<api::Stranded>(choice % 3),
-            .hash = (choice & 1U) != 0 ? api::HashKey::kSource : api::HashKey::kFiveTuple};
+        const PlanOptions options{.encap = static_cast<api::Encap>(choice % 3),
+                                  .v6_backends = (choice & 4U) != 0,
+                                  .stranded = static_cast<api::Stranded>(choice % 3),
+                                  .hash = static_cast<api::HashKey>((choice + choice / 4U) % 3)};
         path = std::make_unique<FastPath>(make_plan(options), 64);
         if ((choice & 8U) != 0)
             path->host.set_site(api::SiteId{1},

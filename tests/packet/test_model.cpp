@@ -3,11 +3,13 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <array>
 #include <map>
 #include <random>
 
 #include "tests/support/fast_path.h"
 #include "tests/support/model.h"
+#include "tests/support/quic_packets.h"
 #include "tests/support/random_seed.h"
 #include "tests/support/random_switches.h"
 
@@ -57,7 +59,51 @@ void compare(const Out& out, const model::Choice& want) {
     REQUIRE(out.site == want.site->value());
 }
 
+/// Of all kinds: a server's connection ids and a client's, of both configurations and of others, long and
+/// short headers, cut short.
+Bytes random_datagram(std::mt19937_64& random, std::size_t sites, std::size_t backends) {
+    const auto number =
+        static_cast<std::uint16_t>(1000 + (1 + random() % (sites + 1)) * 100 + random() % (backends + 1));
+    Bytes cid = server_cid(number, random() % 2);
+    if (random() % 8 == 0) cid[0] = static_cast<std::uint8_t>(random());
+    if (random() % 8 == 0) cid.resize(random() % 24);
+    const std::uint32_t version = std::array<std::uint32_t, 3>{kQuic1, kQuic2, 0}[random() % 3];
+    Bytes out = random() % 2 == 0 ? quic_short(cid, random() % 24)
+                                  : quic_long(static_cast<QuicType>(random() % 4), version, cid);
+    if (random() % 8 == 0) out.resize(random() % (out.size() + 1));
+    return out;
+}
+
 }  // namespace
+
+TEST_CASE("QUIC packets go where the model says, under random switches") {
+    std::mt19937_64 random(support::random_seed());
+    std::size_t named = 0;
+    std::size_t client_number = 0;
+    for (int round = 0; round < 30; ++round) {
+        const std::size_t sites = 1 + random() % 8;
+        const std::size_t backends = 1 + random() % 9;
+        const api::ForwardingPlan plan =
+            make_plan({.hash = api::HashKey::kQuicCid, .sites = sites, .backends = backends});
+        const model::Model model(plan);
+        FastPath fast(plan, 8192);
+        const model::Switches switches = throw_switches(random, plan, fast.host);
+        for (int i = 0; i < 1000; ++i) {
+            Client c = random_client(random, client_number++);
+            c.udp = true;
+            const Bytes datagram = random_datagram(random, sites, backends);
+            Frame with;
+            with.ether(kRouterMac, kHostMac);
+            c.v6 ? with.ipv6(c.address, "2001:db8:f::10") : with.ipv4(c.address, "203.0.113.10");
+            const Out out = fast.send(with.udp(c.port, 53).raw(datagram).bytes());
+            const auto by_cid = model.named(c.flow().vip, datagram, switches);
+            compare(out, by_cid ? *by_cid : *model.choose(c.flow(), switches));
+            REQUIRE((out.reason == api::Reason::kForwardedCid) == by_cid.has_value());
+            named += by_cid ? 1 : 0;
+        }
+    }
+    CHECK(named > 2000);
+}
 
 TEST_CASE("new and mid-flow packets go where the model says, under random switches") {
     std::mt19937_64 random(support::random_seed());

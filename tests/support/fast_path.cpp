@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "tests/support/quic_packets.h"
+
 namespace detour::support {
 
 FastPath::FastPath(const api::ForwardingPlan& plan, std::size_t flows, std::uint64_t inserts)
@@ -105,6 +107,22 @@ api::Mac mac(std::string_view text) {
     return out;
 }
 
+Bytes server_id(unsigned rotation, std::size_t site, std::size_t index) {
+    const auto s = static_cast<std::uint8_t>(site);
+    const auto i = static_cast<std::uint8_t>(index);
+    return rotation == 1 ? Bytes{0xee, s, i} : Bytes{s, i};
+}
+
+std::vector<api::QuicServerId> server_ids(const PlanOptions& o, std::size_t site, std::size_t index) {
+    std::vector<api::QuicServerId> ids;
+    if (o.hash != api::HashKey::kQuicCid) return ids;
+    for (const unsigned rotation : {0U, 1U}) {
+        const Bytes id = server_id(rotation, site, index);
+        ids.push_back(*api::QuicServerId::make(rotation, std::string(id.begin(), id.end())));
+    }
+    return ids;
+}
+
 api::PlanPool make_pool(const PlanOptions& o, std::uint16_t id, std::string_view name) {
     api::PlanPool pool{.id = api::PoolId{id}, .name = std::string(name)};
     pool.encap = o.encap;
@@ -116,7 +134,7 @@ api::PlanPool make_pool(const PlanOptions& o, std::uint16_t id, std::string_view
             const auto number = static_cast<std::uint16_t>(id * 1000 + s * 100 + b);
             site.backends.push_back({api::BackendId{number},
                                      *api::IpAddress::parse(backend_address(s, b, o.v6_backends)),
-                                     api::Weight{100}, api::NextHopId{0}});
+                                     api::Weight{100}, api::NextHopId{0}, server_ids(o, s, b)});
         }
         pool.sites.push_back(site);
     }
@@ -124,6 +142,10 @@ api::PlanPool make_pool(const PlanOptions& o, std::uint16_t id, std::string_view
 }
 
 }  // namespace
+
+Bytes server_cid(std::uint16_t backend, unsigned rotation) {
+    return quic_lb_cid(rotation, server_id(rotation, backend % 1000U / 100U, backend % 100U));
+}
 
 api::ForwardingPlan make_plan(const PlanOptions& o) {
     api::ForwardingPlan plan;

@@ -83,6 +83,9 @@ struct PlanOptions {
 /// second pool). Backends 10.SITE.0.INDEX+10 or 2001:db8:SITE::INDEX+10 with SITE from 1; sources 192.0.2.1
 /// and 2001:db8::1.
 [[nodiscard]] api::ForwardingPlan make_plan(const PlanOptions& options = {});
+/// With hash = quic-cid each backend has two server ids: SITE, INDEX under configuration 0, and 0xee, SITE,
+/// INDEX under configuration 1. This is a connection id that the backend's server makes.
+[[nodiscard]] Bytes server_cid(std::uint16_t backend, unsigned rotation = 0);
 [[nodiscard]] std::string backend_address(std::size_t site, std::size_t index, bool v6);
 
 }  // namespace detour::support

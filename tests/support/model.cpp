@@ -85,7 +85,7 @@ void Model::add_pool(const api::PlanPool& pool) {
 }
 
 std::uint64_t Model::hash_of(const Flow& flow, api::HashKey key) const {
-    const bool whole = key == api::HashKey::kFiveTuple;
+    const bool whole = key != api::HashKey::kSource;
     const api::IpAddress destination = whole ? flow.vip.address : api::IpAddress{};
     const std::uint32_t ports = whole ? ports_word(flow.client_port, flow.vip.port) : 0;
     const auto protocol = static_cast<std::uint8_t>(whole ? static_cast<unsigned>(flow.vip.protocol) : 0U);
@@ -99,6 +99,44 @@ std::optional<Choice> Model::choose(const Flow& flow, const Switches& switches, 
     if (vip == vips_.end()) return std::nullopt;
     const Pool& pool = pools_[vip->second];
     return choose(pool, hash_of(flow, pool.hash), switches, admission);
+}
+
+std::optional<Choice> Model::named(const api::Vip& vip, const std::vector<std::uint8_t>& datagram,
+                                   const Switches& switches) const {
+    const std::string text(datagram.begin(), datagram.end());
+    std::string cid;
+    if (text.empty()) return std::nullopt;
+    if (datagram[0] < 0x80) {
+        cid = text.substr(1);
+    } else {
+        const std::string version = text.substr(1, 4);
+        const bool handshake = (version == std::string("\0\0\0\1", 4) && (datagram[0] & 0x30) == 0x20) ||
+                               (version == "\x6b\x33\x43\xcf" && (datagram[0] & 0x30) == 0x30);
+        if (!handshake || text.size() < 6 || datagram[5] > 20 || text.size() < 6U + datagram[5])
+            return std::nullopt;
+        cid = text.substr(6, datagram[5]);
+    }
+    if (cid.empty()) return std::nullopt;
+    const auto rotation = static_cast<unsigned>(static_cast<unsigned char>(cid[0])) / 32;
+    const auto kept = [](const auto& map, const auto& key) {
+        const auto found = map.find(key);
+        return found == map.end() || found->second.keep;
+    };
+    const api::PlanPool& pool = plan_.pools[vips_.at(vip)];
+    for (const api::PlanPoolSite& part : pool.sites) {
+        for (const api::PlanBackend& backend : part.backends) {
+            for (const api::QuicServerId& id : backend.server_ids) {
+                const bool here = id.rotation() == rotation && cid.size() >= 1 + id.size() + 4 &&
+                                  cid.compare(1, id.size(), id.wire()) == 0;
+                if (!here) continue;
+                const bool keeps = kept(switches.sites, part.site) && kept(switches.backends, backend.id) &&
+                                   kept(switches.pools, std::pair{pool.id, part.site});
+                if (!keeps) return std::nullopt;
+                return Choice{part.site, backend.id};
+            }
+        }
+    }
+    return std::nullopt;
 }
 
 Choice Model::choose(const Pool& pool, std::uint64_t hash, const Switches& switches,

@@ -52,6 +52,10 @@ class Model {
     /// nullopt when the flow's destination is no VIP of the plan.
     [[nodiscard]] std::optional<Choice> choose(const Flow& flow, const Switches& switches,
                                                Admission admission = Admission::kNew) const;
+    /// Where the connection id at the start of a QUIC datagram leads; nullopt when it names no backend that
+    /// keeps its flows.
+    [[nodiscard]] std::optional<Choice> named(const api::Vip& vip, const std::vector<std::uint8_t>& datagram,
+                                              const Switches& switches) const;
     /// The hash that a pool with this key chooses by.
     [[nodiscard]] std::uint64_t hash_of(const Flow& flow, api::HashKey key) const;
 
@@ -74,7 +78,7 @@ class Model {
     api::ForwardingPlan plan_;
     core::HashSeed seed_;
     std::vector<Pool> pools_;
-    std::map<api::Vip, std::size_t> vips_;  ///< index into pools_
+    std::map<api::Vip, std::size_t> vips_;  ///< index into pools_ and plan_.pools
 };
 
 /// One choice from scratch; a Model is cheaper for many.

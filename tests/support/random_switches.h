@@ -1,4 +1,5 @@
-// Random switches, the same in the fast path and in the model: dark, drained, ramping and dead at random.
+// Random switches, the same in the fast path and in the model: dark, drained, ramping, stranded and dead at
+// random.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,7 @@ namespace detour::support {
                 return api::Admit{static_cast<std::uint16_t>(random())};
         }
     };
-    return {admit(), admit(), true};
+    return {admit(), admit(), random() % 4 != 0};
 }
 
 /// Sets the same in the fast path and in the model's switches.
@@ -38,7 +39,7 @@ namespace detour::support {
             switches.pools[{pool.id, site.site}] = value;
             host.set_pool_site(pool.id, site.site, value);
             for (const api::PlanBackend& backend : site.backends) {
-                const core::BackendValue up{.up = random() % 3 != 0, .keep = true};
+                const core::BackendValue up{.up = random() % 3 != 0, .keep = random() % 4 != 0};
                 switches.backends[backend.id] = up;
                 host.set_backend(backend.id, up);
             }

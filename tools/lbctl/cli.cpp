@@ -121,6 +121,9 @@ class Verbs {
         CLI::App* command = verb(app_, "trace", "Where would this flow go, and why");
         auto* source = command->add_option("source", options->source, "198.51.100.7:40000")->type_name("SRC");
         auto* vip = command->add_option("vip", options->vip, "203.0.113.10:443/tcp")->type_name("VIP");
+        auto* cid =
+            command->add_option("--cid", options->cid, "Of a QUIC packet: its destination connection id");
+        cid->type_name("HEX")->needs(vip);
         auto* file =
             command->add_option("--file", options->file, "Many: JSON of docs/api.md, - for standard input");
         file->type_name("FILE")->excludes(source)->excludes(vip);

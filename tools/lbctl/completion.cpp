@@ -37,7 +37,7 @@ _lbctl() {
         events) COMPREPLY=($(compgen -W "--follow --since --limit $common" -- "$word")) ;;
         pools|backends) COMPREPLY=($(compgen -W "--site --pool $common" -- "$word")) ;;
         plan) COMPREPLY=($(compgen -W "--fail $common" -- "$word")) ;;
-        trace) COMPREPLY=($(compgen -W "--file $common" -- "$word")) ;;
+        trace) COMPREPLY=($(compgen -W "--cid --file $common" -- "$word")) ;;
         config)
             if [[ $previous == config ]]; then
                 COMPREPLY=($(compgen -W "check show apply" -- "$word"))

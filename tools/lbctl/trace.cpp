@@ -28,6 +28,10 @@ api::Result<std::vector<FlowQuery>> flows_of(const TraceCommand& command) {
     if (command.file.empty()) {
         auto flow = parse_flow(command.source, command.vip);
         if (!flow) return tl::unexpected(flow.error());
+        if (command.cid.empty()) return std::vector{*flow};
+        auto cid = parse_cid(command.cid);
+        if (!cid) return tl::unexpected(cid.error());
+        flow->cid = std::move(*cid);
         return std::vector{*flow};
     }
     auto text = read_all(command.file);

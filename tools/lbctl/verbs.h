@@ -51,6 +51,7 @@ ExitCode wait_for_drain(const Settings& settings, const std::string& target,
 struct TraceCommand {
     std::string source;
     std::string vip;
+    std::string cid;   ///< hex; of a QUIC packet
     std::string file;  ///< instead of both: the body of POST /v1/trace, or its list; "-" is standard input
 };
 ExitCode trace(const Settings& settings, const TraceCommand& command);

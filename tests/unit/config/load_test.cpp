@@ -131,6 +131,22 @@ TEST_CASE("each value arrives in the model") {
     CHECK(config.find_site("nowhere") == nullptr);
 }
 
+TEST_CASE("a pool that goes by connection ids has its backends' server ids") {
+    const std::string text = replaced(kBase, "name = \"login\"", "vip = [\"203.0.113.11:53/udp\"]",
+                                      "vip = [\"203.0.113.11:443/udp\", \"203.0.113.11:443/tcp\"]\n"
+                                      "hash = \"quic-cid\"") +
+                             "server_id = [\"0A1F\", \"6:00\"]\n";
+    const Config config = loaded(text);
+    const Pool& pool = *config.find_pool("login");
+    CHECK(pool.hash == api::HashKey::kQuicCid);
+    REQUIRE(pool.backends.at(0).server_ids.size() == 2);
+    CHECK(pool.backends[0].server_ids[0].to_string() == "0a1f");
+    CHECK(pool.backends[0].server_ids[1].to_string() == "6:00");
+    const auto changes = diff(loaded(text), loaded(replaced(text, "", "\"0A1F\"", "\"0a20\"")));
+    REQUIRE(changes.size() == 1);
+    CHECK(changes[0].path == "pool.login.backend.10.2.0.12.server_id");
+}
+
 TEST_CASE("each value of a pool arrives in the model") {
     const Config config = loaded(kBase);
     REQUIRE(config.find_pool("talk") != nullptr);

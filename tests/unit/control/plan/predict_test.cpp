@@ -77,6 +77,40 @@ TEST_CASE("a backend that is down moves only its own flows, and within the site"
     }
 }
 
+TEST_CASE(
+    "a connection id leads to the backend that it names while that keeps its flows; a new flow does not") {
+    Lab lab;
+    api::PlanPool& pool = lab.plan.pools[0];
+    pool.hash = api::HashKey::kQuicCid;
+    for (api::PlanVip& vip : pool.vips) vip.vip.protocol = api::Protocol::kUdp;
+    std::uint8_t number = 0;
+    for (api::PlanPoolSite& site : pool.sites)
+        for (api::PlanBackend& backend : site.backends)
+            backend.server_ids = {*api::QuicServerId::make(2, std::string(1, static_cast<char>(++number)))};
+    auto predictor = Predictor::make(lab.plan, {}, {});
+    REQUIRE(predictor.has_value());
+    const api::SiteId site = pool.sites[1].site;
+    const api::BackendId backend = pool.sites[1].backends[0].id;
+    const std::string id = pool.sites[1].backends[0].server_ids[0].wire();
+    Flow flow = lab.flow(1);
+    flow.vip = pool.vips[0].vip;
+    const Destination fresh = predictor->new_flow(flow).value();
+    CHECK_FALSE(fresh.by_cid);
+    flow.cid = "\x40" + id + "nonce";
+    CHECK(predictor->new_flow(flow).value() == Destination{pool.id, site, backend, true});
+    flow.cid = "\x20" + id + "nonce";
+    CHECK_MESSAGE(predictor->new_flow(flow).value() == fresh, "another configuration");
+    flow.cid = "\x40" + id + "nonce";
+    api::SiteSwitch gate{site, std::nullopt, api::Sequence{1}, api::kAdmitNone, api::kAdmitAll, true};
+    predictor->use({&gate, 1}, {});
+    CHECK_MESSAGE(predictor->new_flow(flow).value().by_cid, "drained, but kept");
+    gate.admit_mid = api::kAdmitNone;
+    gate.keep = false;
+    predictor->use({&gate, 1}, {});
+    CHECK_FALSE(predictor->new_flow(flow).value().by_cid);
+    CHECK(predictor->new_flow(flow).value().site != site);
+}
+
 TEST_CASE("what cannot be traced says why") {
     const Lab lab;
     auto predictor = Predictor::make(lab.plan, {}, {});

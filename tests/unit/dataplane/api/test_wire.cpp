@@ -22,6 +22,10 @@ IpAddress address(const std::string& text) {
 }
 
 /// A plan that uses every field: two sites, two next hops, two pools.
+QuicServerId server_id(const char* text) {
+    return *QuicServerId::parse(text);
+}
+
 ForwardingPlan sample() {
     ForwardingPlan plan;
     plan.generation = Generation{42};
@@ -57,9 +61,17 @@ ForwardingPlan sample() {
     dns.vips = {{VipId{1}, {address("203.0.113.10"), Port{443}, Protocol::kUdp}}};
     dns.encap = Encap::kIpip;
     dns.stranded = Stranded::kRehash;
+    dns.hash = HashKey::kQuicCid;
     dns.max_backends = 4096;
-    dns.sites = {
-        {SiteId{0}, Weight{1}, Tier{1}, {{BackendId{6}, address("10.1.0.1"), Weight{1}, NextHopId{0}}}}};
+    dns.sites = {{SiteId{0},
+                  Weight{1},
+                  Tier{1},
+                  {{BackendId{6},
+                    address("10.1.0.1"),
+                    Weight{1},
+                    NextHopId{0},
+                    {server_id("0a1f"), server_id("6:00")}},
+                   {BackendId{7}, address("10.1.0.2"), Weight{1}, NextHopId{0}, {server_id("0a20")}}}}};
     plan.pools = {talk, dns};
     return plan;
 }
@@ -143,7 +155,10 @@ TEST_CASE("each rule of a plan refuses by itself and says what is wrong") {
         {"pool id 4096", [](auto& p) { p.pools[0].id = PoolId{4096}; }, kLimit, "pool id 4096"},
         {"pool id twice", [](auto& p) { p.pools[1].id = PoolId{4095}; }, kInvalidArgument, "pool id 4095 is there twice"},
         {"encap 3", [](auto& p) { p.pools[0].encap = Encap{3}; }, kInvalidArgument, "encap 3"},
-        {"hash 2", [](auto& p) { p.pools[0].hash = HashKey{2}; }, kInvalidArgument, "hash 2"},
+        {"hash 3", [](auto& p) { p.pools[0].hash = HashKey{3}; }, kInvalidArgument, "hash 3"},
+        {"server ids without quic-cid", [](auto& p) { p.pools[1].hash = HashKey::kFiveTuple; }, kInvalidArgument, "server id 0a1f, but its hash is not quic-cid"},
+        {"a server id twice", [](auto& p) { p.pools[1].sites[0].backends[1].server_ids = {server_id("0a1f")}; }, kInvalidArgument, "pool 0: server id 0a1f is there twice"},
+        {"a server id of another length", [](auto& p) { p.pools[1].sites[0].backends[1].server_ids = {server_id("6:0001")}; }, kInvalidArgument, "server id 6:0001 has 2 bytes, another of its configuration 1"},
         {"stranded 3", [](auto& p) { p.pools[0].stranded = Stranded{3}; }, kInvalidArgument, "stranded 3"},
         {"max_backends 0", [](auto& p) { p.pools[1].max_backends = 0; }, kLimit, "max_backends 0"},
         {"max_backends 4097", [](auto& p) { p.pools[1].max_backends = 4097; }, kLimit, "max_backends 4097"},
