@@ -55,7 +55,7 @@ void add_singletons(const Config& config, Map& out) {
     out["failover.dark_threshold"] = fmt::format("{}", config.failover.dark_threshold);
     out["failover.overprovisioning"] = fmt::format("{}", config.failover.overprovisioning);
     out["failover.max_dark_sites"] = std::to_string(config.failover.max_dark_sites);
-    out["failover.shed"] = config.failover.shed == Shed::kDrop ? "drop" : "reset";
+    out["failover.shed"] = api::to_string(config.failover.shed);
     out["failover.ramp"] = duration_text(config.failover.ramp);
     out["failover.strand_after"] = duration_text(config.failover.strand_after);
     out["failover.confirm_timeout"] = duration_text(config.failover.confirm_timeout);
@@ -135,6 +135,7 @@ void add_pool(const Pool& pool, Map& out) {
     out[path + "encap"] = api::to_string(pool.encap);
     out[path + "hash"] = api::to_string(pool.hash);
     out[path + "stranded"] = api::to_string(pool.stranded);
+    out[path + "on_empty"] = api::to_string(pool.on_empty);
     out[path + "priority"] = std::to_string(pool.priority);
     out[path + "min_sites"] = std::to_string(pool.min_sites);
     out[path + "max_backends"] = std::to_string(pool.max_backends);

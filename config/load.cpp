@@ -103,7 +103,7 @@ void read_failover(Section& section, Failover& failover) {
     section.real("dark_threshold", failover.dark_threshold, 0, 1, "a number from 0 to 1");
     section.real("overprovisioning", failover.overprovisioning, 1, 10, "a number from 1 to 10");
     section.integer("max_dark_sites", failover.max_dark_sites, 0, api::kMaxSites);
-    (void)section.choice<Shed>("shed", failover.shed, kSheds);
+    (void)section.choice<api::Refusal>("shed", failover.shed, kRefusals);
     section.duration("ramp", failover.ramp, 0ms, 24h);
     section.duration("strand_after", failover.strand_after, 0ms, 10min);
     section.duration("auto_return_within", failover.auto_return_within, 0ms, 24h);

@@ -211,6 +211,7 @@ void read_pool(Section section, Config& config, Places& places) {
         pool.vips, [](const api::Vip& vip) { return vip.protocol == api::Protocol::kUdp; });
     if (all_udp && !pool.vips.empty()) pool.stranded = Stranded::kRehash;
     (void)section.choice<Stranded>("stranded", pool.stranded, kStrandeds);
+    (void)section.choice<api::Refusal>("on_empty", pool.on_empty, kRefusals);
     section.integer("priority", pool.priority, 1, 1'000'000);
     section.integer("min_sites", pool.min_sites, 1, api::kMaxSites);
     section.integer("max_backends", pool.max_backends, 1, api::kMaxBackendsPerSite);

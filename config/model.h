@@ -126,6 +126,7 @@ struct Pool {
     api::Encap encap = api::Encap::kGue;
     api::HashKey hash = api::HashKey::kFiveTuple;
     api::Stranded stranded = api::Stranded::kReset;  ///< default: reset, or rehash if all VIPs are UDP
+    api::Refusal on_empty = api::Refusal::kDrop;     ///< of new flows that no site takes
     std::uint32_t priority = 100;                    ///< 1 is shed last
     std::uint32_t min_sites = 1;
     std::uint32_t max_backends = 64;  ///< per site, 1 … 4096
@@ -206,15 +207,13 @@ struct Control {
 };
 
 /// What becomes of a new flow that no site has room for.
-enum class Shed : std::uint8_t { kDrop, kReset };
-
 struct Failover {
     double panic_threshold = 0.5;  ///< 0 … 1 of a site's backends
     double dark_threshold = 0.0;   ///< share of a site's backends at or below which it is dark
     /// A site takes its whole share while its healthy part times this is 1 or more. 1 … 10.
     double overprovisioning = 1.4;
     std::uint32_t max_dark_sites = 1;
-    Shed shed = Shed::kDrop;                   ///< what a new flow gets that no site has room for
+    api::Refusal shed = api::Refusal::kDrop;   ///< what a new flow gets that no site has room for
     milliseconds ramp{300'000};                ///< 0 … 24 h
     milliseconds strand_after{2'000};          ///< 0 … 10 min
     milliseconds auto_return_within{600'000};  ///< 0 … 24 h

@@ -69,7 +69,8 @@ inline constexpr std::array<Word<DnsRcode>, 6> kRcodes{{{"noerror", DnsRcode::kN
                                                         {"notimp", DnsRcode::kNotImp},
                                                         {"refused", DnsRcode::kRefused}}};
 inline constexpr std::array<Word<Via>, 2> kVias{{{"direct", Via::kDirect}, {"tunnel", Via::kTunnel}}};
-inline constexpr std::array<Word<Shed>, 2> kSheds{{{"drop", Shed::kDrop}, {"reset", Shed::kReset}}};
+inline constexpr std::array<Word<api::Refusal>, 2> kRefusals{
+    {{"drop", api::Refusal::kDrop}, {"reset", api::Refusal::kReset}}};
 inline constexpr std::array<Word<Data>, 2> kDatas{
     {{"any", Data::kAny}, {"single-writer", Data::kSingleWriter}}};
 

@@ -180,8 +180,7 @@ void Engine::Impl::limit(api::SiteId site, double new_flows) {
     const auto found = limits_.find(site);
     if (found == limits_.end() && !wanted) return;
     api::FlowLimit value = found == limits_.end() ? api::FlowLimit{} : found->second;
-    const api::Refusal refusal =
-        config_.failover.shed == config::Shed::kReset ? api::Refusal::kReset : api::Refusal::kDrop;
+    const api::Refusal refusal = config_.failover.shed;
     if (value.per_second == wanted && value.refusal == refusal) return;
     value.site = site;
     value.per_second = wanted;

@@ -69,6 +69,7 @@ api::PlanPool make_pool(const config::Pool& pool, const Ids& ids, const SiteInde
     result.encap = pool.encap;
     result.hash = pool.hash;
     result.stranded = pool.stranded;
+    result.on_empty = pool.on_empty;
     result.max_backends = pool.max_backends;
     result.priority = pool.priority;
     for (const api::Vip& vip : pool.vips) result.vips.push_back({ids.vip(vip), vip});

@@ -70,6 +70,8 @@ const std::array<ReasonInfo, kReasonCount> kReasons{{
     {Reason::kShed, kDropped, "shed", "A new flow beyond the limit that its pool or its site has now."},
     {Reason::kShedReset, kAnswered, "shed_reset",
      "A SYN beyond the limit that its pool or its site has now, answered with a RST."},
+    {Reason::kEmptyReset, kAnswered, "empty_reset",
+     "A SYN that no site or backend of its pool takes, answered with a RST (`on_empty`)."},
     {Reason::kForwardedFragment, kForwarded, "forwarded_fragment",
      "A later fragment, sent where the first one of its datagram went."},
     {Reason::kTinyFragment, kDropped, "tiny_fragment",

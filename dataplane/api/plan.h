@@ -69,8 +69,9 @@ struct PlanPool {
     Encap encap = Encap::kGue;
     HashKey hash = HashKey::kFiveTuple;
     Stranded stranded = Stranded::kReset;
-    std::uint32_t max_backends = 64;  ///< per site; sizes the Maglev tables, never today's count
-    std::uint32_t priority = 100;     ///< 1 is shed last
+    std::uint32_t max_backends = 64;    ///< per site; sizes the Maglev tables, never today's count
+    std::uint32_t priority = 100;       ///< 1 is shed last
+    Refusal on_empty = Refusal::kDrop;  ///< of a new flow that no site and no backend takes
     std::vector<PlanPoolSite> sites;
     auto operator<=>(const PlanPool&) const = default;
 };
@@ -109,12 +110,6 @@ struct BackendSwitch {
     bool keep = true;        ///< keeps pinned flows
     bool end_flows = false;  ///< as SiteSwitch's
     auto operator<=>(const BackendSwitch&) const = default;
-};
-
-/// How a new flow beyond a limit is refused. UDP is dropped either way.
-enum class Refusal : std::uint8_t {
-    kDrop,   ///< the SYN is dropped: the client tries again, later and later
-    kReset,  ///< answered with a RST, as far as the budget of resets allows
 };
 
 /// How many new flows a second this host lets through: of one pool to any site, or of all pools to one site.

@@ -163,6 +163,9 @@ struct Seen {
     if (pool.stranded > Stranded::kKeep)
         return wrong(
             fmt::format("pool {}: stranded {} is not known", id, static_cast<unsigned>(pool.stranded)));
+    if (pool.on_empty > Refusal::kReset)
+        return wrong(
+            fmt::format("pool {}: on_empty {} is not known", id, static_cast<unsigned>(pool.on_empty)));
     if (pool.max_backends < 1 || pool.max_backends > kMaxBackendsPerSite)
         return beyond(fmt::format("pool {}: max_backends {} is not within 1 … {}", id, pool.max_backends,
                                   kMaxBackendsPerSite));

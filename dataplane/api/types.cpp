@@ -153,4 +153,8 @@ std::string_view to_string(Stranded value) noexcept {
     return "?";
 }
 
+std::string_view to_string(Refusal value) noexcept {
+    return value == Refusal::kReset ? "reset" : "drop";
+}
+
 }  // namespace detour::api

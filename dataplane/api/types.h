@@ -131,11 +131,17 @@ struct FleetSeed {
 enum class Encap : std::uint8_t { kIpip, kGue, kGre };
 enum class HashKey : std::uint8_t { kFiveTuple, kSource, kQuicCid };
 enum class Stranded : std::uint8_t { kReset, kRehash, kKeep };
+/// How a new flow that can't be served is refused. UDP is dropped either way.
+enum class Refusal : std::uint8_t {
+    kDrop,   ///< the SYN is dropped: the client tries again, later and later
+    kReset,  ///< answered with a RST, as far as the budget of resets allows
+};
 
 [[nodiscard]] std::string_view to_string(Protocol value) noexcept;
 [[nodiscard]] std::string_view to_string(Encap value) noexcept;
 [[nodiscard]] std::string_view to_string(HashKey value) noexcept;
 [[nodiscard]] std::string_view to_string(Stranded value) noexcept;
+[[nodiscard]] std::string_view to_string(Refusal value) noexcept;
 
 }  // namespace detour::api
 

@@ -57,6 +57,7 @@ void encode(const PlanPool& pool, wire::Pool& message) {
     message.set_stranded(static_cast<std::uint32_t>(pool.stranded));
     message.set_max_backends(pool.max_backends);
     message.set_priority(pool.priority);
+    message.set_on_empty(static_cast<std::uint32_t>(pool.on_empty));
     for (const PlanVip& entry : pool.vips) {
         wire::Vip& vip = *message.add_vips();
         vip.set_id(entry.id.value());
@@ -158,11 +159,14 @@ void encode(const PlanPool& pool, wire::Pool& message) {
     if (!hash) return tl::unexpected(hash.error());
     const auto stranded = enumerator(message.stranded(), Stranded::kKeep, "stranded");
     if (!stranded) return tl::unexpected(stranded.error());
+    const auto on_empty = enumerator(message.on_empty(), Refusal::kReset, "on_empty");
+    if (!on_empty) return tl::unexpected(on_empty.error());
     pool.id = *id;
     pool.name = message.name();
     pool.encap = *encap;
     pool.hash = *hash;
     pool.stranded = *stranded;
+    pool.on_empty = *on_empty;
     pool.max_backends = message.max_backends();
     if (message.priority() != 0) pool.priority = message.priority();
     for (const wire::Vip& entry : message.vips()) {

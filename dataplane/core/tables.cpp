@@ -227,6 +227,7 @@ class TablesBuilder {
         entry.id = pool.id;
         entry.hash = pool.hash;
         entry.stranded = pool.stranded;
+        entry.on_empty = pool.on_empty;
         entry.shed_level = level_of(pool.priority);
         entry.site_index.fill(kNoSiteId);
         std::vector<RankedSite> ranked;

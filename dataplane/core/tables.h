@@ -72,6 +72,7 @@ struct alignas(64) PoolEntry {
     api::PoolId id;
     api::HashKey hash = api::HashKey::kFiveTuple;
     api::Stranded stranded = api::Stranded::kReset;
+    api::Refusal on_empty = api::Refusal::kDrop;
     /// 0 … 15: the most important pools first. Pools of one priority share a level.
     std::uint8_t shed_level = 0;
     std::shared_ptr<const SiteTable> sites;

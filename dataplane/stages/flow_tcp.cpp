@@ -95,6 +95,15 @@ void count_handshake(const Packet& p, std::uint32_t client_prefix, WorkerState& 
     w.backends[p.backend].handshakes.add(1);
 }
 
+/// A SYN that was just dropped because nobody takes it: refused instead, where the pool says so.
+void refuse_if_asked(Packet& p, const Context& context) noexcept {
+    WorkerState& w = context.worker;
+    if (context.tables.pools[p.pool].on_empty != api::Refusal::kReset || !w.resets.take(w.now_ns())) return;
+    core::refuse_syn(p);
+    p.verdict = core::Verdict::kTransmit;
+    p.reason = Reason::kEmptyReset;
+}
+
 /// A SYN follows no pin and makes none: it is placed anew and remembered for its handshake's ACK.
 template <class Keyed>
 void syn(Packet& p, Keyed& k, const Context& context) noexcept {
@@ -116,7 +125,8 @@ void syn(Packet& p, Keyed& k, const Context& context) noexcept {
         w.sites[site].syns_repeated.add(1);
     }
     if (!placed) {
-        if (!choose(p, context, core::Admission::kNew, Reason::kForwardedNew)) return;
+        if (!choose(p, context, core::Admission::kNew, Reason::kForwardedNew))
+            return refuse_if_asked(p, context);
         if (!within_limits(p, context)) return;
     }
     if (!repeated) count_syn(p, k.client_prefix, w);

@@ -22,7 +22,8 @@ std::unique_ptr<FastPath>& plan_for(std::uint8_t choice) {
         const PlanOptions options{.encap = static_cast<api::Encap>(choice % 3),
                                   .v6_backends = (choice & 4U) != 0,
                                   .stranded = static_cast<api::Stranded>(choice % 3),
-                                  .hash = static_cast<api::HashKey>((choice + choice / 4U) % 3)};
+                                  .hash = static_cast<api::HashKey>((choice + choice / 4U) % 3),
+                                  .on_empty = static_cast<api::Refusal>(choice >> 3U & 1U)};
         path = std::make_unique<FastPath>(make_plan(options), 64);
         if ((choice & 8U) != 0)
             path->host.set_site(api::SiteId{1},

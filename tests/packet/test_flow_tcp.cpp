@@ -390,6 +390,34 @@ TEST_CASE(
     CHECK(Client{fast}.syn().reason == Reason::kNoBackend);
 }
 
+TEST_CASE("on_empty = reset: a SYN that nobody takes is refused within the budget, all else as before") {
+    FastPath fast(make_plan({.on_empty = api::Refusal::kReset}));
+    const Client before{fast, false, 999};
+    (void)before.connect();
+    darken(fast, api::SiteId{1}, true);
+    darken(fast, api::SiteId{2}, true);
+    for (const bool v6 : {false, true}) {
+        const Client c{fast, v6};
+        const Out out = c.syn();
+        CHECK(out.reason == Reason::kEmptyReset);
+        CHECK(out.verdict == core::Verdict::kTransmit);
+        CHECK(c.data().reason == Reason::kForwardedMid);  // admit_mid is another switch
+    }
+    // Sites that take no new flows keep what they have.
+    CHECK(before.data().reason == Reason::kForwardedPinned);
+    std::size_t refused = 0;
+    std::size_t dropped = 0;
+    for (std::uint16_t port = 1; port < 3000; ++port) {
+        const Out out = Client{fast, false, port}.syn();
+        refused += out.reason == Reason::kEmptyReset ? 1 : 0;
+        dropped += out.reason == Reason::kNoSite ? 1 : 0;
+    }
+    CHECK(refused + dropped == 2999);
+    CHECK(refused < 100);  // a fiftieth of a second's worth at once
+    fast.host.set_site(api::SiteId{1}, {});
+    CHECK(Client{fast}.syn().reason == Reason::kForwardedNew);
+}
+
 TEST_CASE("the sweep counts each backend's live flows; those that were reset or ended are not among them") {
     FastPath fast(make_plan());
     std::array<std::uint64_t, 300> pinned{};

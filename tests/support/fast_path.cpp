@@ -128,6 +128,7 @@ api::PlanPool make_pool(const PlanOptions& o, std::uint16_t id, std::string_view
     pool.encap = o.encap;
     pool.stranded = o.stranded;
     pool.hash = o.hash;
+    pool.on_empty = o.on_empty;
     for (std::size_t s = 1; s <= o.sites; ++s) {
         api::PlanPoolSite site{.site = api::SiteId{static_cast<std::uint8_t>(s)}, .weight = api::Weight{100}};
         for (std::size_t b = 0; b < o.backends; ++b) {

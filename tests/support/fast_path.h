@@ -74,6 +74,7 @@ struct PlanOptions {
     bool v6_backends = false;
     api::Stranded stranded = api::Stranded::kReset;
     api::HashKey hash = api::HashKey::kFiveTuple;
+    api::Refusal on_empty = api::Refusal::kDrop;
     std::size_t sites = 2;
     std::size_t backends = 2;  ///< per site
     std::uint32_t mtu = 1500;

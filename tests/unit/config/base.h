@@ -61,6 +61,7 @@ vip = ["203.0.113.10:443/tcp", "[2001:db8:f::10]:443/tcp"]
 encap = "ipip"
 hash = "source"
 stranded = "keep"
+on_empty = "reset"
 data = "any"
 priority = 1
 min_sites = 2

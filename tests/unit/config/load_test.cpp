@@ -156,6 +156,7 @@ TEST_CASE("each value of a pool arrives in the model") {
     CHECK(pool.encap == api::Encap::kIpip);
     CHECK(pool.hash == api::HashKey::kSource);
     CHECK(pool.stranded == api::Stranded::kKeep);
+    CHECK(pool.on_empty == api::Refusal::kReset);
     CHECK(pool.priority == 1);
     CHECK(pool.min_sites == 2);
     CHECK(pool.max_backends == 8);
@@ -178,7 +179,7 @@ TEST_CASE("each value of a pool arrives in the model") {
     CHECK(pool.backends[0].site == "pangyo");
     CHECK(pool.backends[0].address.to_string() == "10.1.0.11");
     CHECK(pool.backends[0].weight == 70);
-    CHECK(pool.backends[0].origin.to_string() == "f.toml:76:1");
+    CHECK(pool.backends[0].origin.to_string() == "f.toml:77:1");
 }
 
 TEST_CASE("what is left out has the model's default") {
@@ -213,7 +214,7 @@ TEST_CASE("an empty file names what every file needs") {
 TEST_CASE("a backend whose family has no tunnel source is named") {
     const std::string text = replaced(kBase, "source", "\"192.0.2.1\", \"2001:db8::1\"", "\"192.0.2.1\"");
     CHECK(first_message(load_text(text, "f.toml"))
-              .starts_with("f.toml:83:11: found address = \"2001:db8:2::11\", "
+              .starts_with("f.toml:84:11: found address = \"2001:db8:2::11\", "
                            "expected an IPv6 address in `source`"));
 }
 

@@ -325,6 +325,8 @@ const std::vector<Row> kRows{
     {"pool.hash", kReference, "[[pool]]\nname = \"login\"", "vip = [\"203.0.113.11:53/udp\"]",
      "vip = [\"203.0.113.11:53/tcp\"]\nhash = ^\"quic-cid\"",
      "found hash = \"quic-cid\" without a udp vip, expected a udp vip"},
+    {"pool.on_empty", kType, kPool, "\"reset\"", "^1", "\"drop\" or \"reset\""},
+    {"pool.on_empty", kRange, kPool, "\"reset\"", "^\"icmp\"", "\"drop\" or \"reset\""},
     {"pool.stranded", kType, kPool, "\"keep\"", "^true", "\"reset\" or \"rehash\" or \"keep\""},
     {"pool.stranded", kRange, kPool, "\"keep\"", "^\"drop\"", "\"reset\" or \"rehash\" or \"keep\""},
     {"pool.stranded", kReference, "[[pool]]\nname = \"login\"", "vip = [\"203.0.113.11:53/udp\"]",
@@ -543,7 +545,7 @@ const std::vector<Row> kRows{
     {"pool.backend.address", kMissing, kBackend, "address = \"10.1.0.11\"\n", "",
      "found [[pool.backend]] without address", "[[pool.backend]]"},
     {"pool.backend.address", kReference, kBackend, "\"2001:db8:2::11\"", "^\"10.1.0.11\"",
-     "found address = \"10.1.0.11\" again, expected a backend once in a pool (the other is at f.toml:78:11)"},
+     "found address = \"10.1.0.11\" again, expected a backend once in a pool (the other is at f.toml:79:11)"},
     {"pool.backend.address", kReference, kBackend, "\"10.1.0.11\"", "^\"203.0.113.11\"", "which is a vip"},
     {"pool.backend.weight", kType, kBackend, "weight = 70", "weight = ^\"70\"",
      "a whole number from 0 to 65535"},
@@ -710,7 +712,7 @@ TEST_CASE("all mistakes are reported, in the order of the file, at most 50") {
     REQUIRE(three.error().size() == 3);
     CHECK(three.error()[0].origin.line == 3);
     CHECK(three.error()[1].origin.line == 8);
-    CHECK(three.error()[2].origin.line == 79);
+    CHECK(three.error()[2].origin.line == 80);
 
     std::string many(kBase);
     for (int i = 0; i < 200; ++i) many += "unknown_" + std::to_string(i) + " = 1\n";

@@ -47,6 +47,7 @@ ForwardingPlan sample() {
     talk.encap = Encap::kGre;
     talk.hash = HashKey::kSource;
     talk.stranded = Stranded::kKeep;
+    talk.on_empty = Refusal::kReset;
     talk.max_backends = 2;
     talk.sites = {
         {SiteId{0},
@@ -160,6 +161,7 @@ TEST_CASE("each rule of a plan refuses by itself and says what is wrong") {
         {"a server id twice", [](auto& p) { p.pools[1].sites[0].backends[1].server_ids = {server_id("0a1f")}; }, kInvalidArgument, "pool 0: server id 0a1f is there twice"},
         {"a server id of another length", [](auto& p) { p.pools[1].sites[0].backends[1].server_ids = {server_id("6:0001")}; }, kInvalidArgument, "server id 6:0001 has 2 bytes, another of its configuration 1"},
         {"stranded 3", [](auto& p) { p.pools[0].stranded = Stranded{3}; }, kInvalidArgument, "stranded 3"},
+        {"on_empty 2", [](auto& p) { p.pools[0].on_empty = Refusal{2}; }, kInvalidArgument, "on_empty 2"},
         {"max_backends 0", [](auto& p) { p.pools[1].max_backends = 0; }, kLimit, "max_backends 0"},
         {"max_backends 4097", [](auto& p) { p.pools[1].max_backends = 4097; }, kLimit, "max_backends 4097"},
         {"more backends than max", [](auto& p) { p.pools[0].max_backends = 1; }, kLimit, "2 backends, but max_backends is 1"},
@@ -225,6 +227,7 @@ TEST_CASE("what only the wire can hold is refused as well") {
         {"pool id 65536", [](auto& m) { m.mutable_pools(0)->set_id(65536); }, kLimit, "pool id 65536"},
         {"encap 256", [](auto& m) { m.mutable_pools(0)->set_encap(256); }, kInvalidArgument, "encap 256"},
         {"hash 256", [](auto& m) { m.mutable_pools(0)->set_hash(256); }, kInvalidArgument, "hash 256"},
+        {"on_empty 256", [](auto& m) { m.mutable_pools(0)->set_on_empty(256); }, kInvalidArgument, "on_empty 256"},
         {"stranded 256", [](auto& m) { m.mutable_pools(0)->set_stranded(256); }, kInvalidArgument, "stranded 256"},
         {"vip id 65536", [](auto& m) { m.mutable_pools(0)->mutable_vips(0)->set_id(65536); }, kLimit, "vip id 65536"},
         {"vip without an address", [](auto& m) { m.mutable_pools(0)->mutable_vips(0)->clear_address(); }, kInvalidArgument, "0 bytes"},
