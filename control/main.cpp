@@ -12,6 +12,8 @@
 
 #include "config/load.h"
 #include "control/app/command_line.h"
+#include "control/app/config_trial.h"
+#include "control/app/config_watch.h"
 #include "control/app/event_log.h"
 #include "control/app/handlers.h"
 #include "control/app/service.h"
@@ -40,26 +42,30 @@ int fail(const detour::api::Error& error) {
     return 1;
 }
 
+/// The service logs what came of it.
+void ask_reload(const asio::any_io_executor& loop, app::Service& service) {
+    asio::co_spawn(
+        loop, [&service]() -> asio::awaitable<void> { (void)co_await service.reload(); }, asio::detached);
+}
+
 /// SIGHUP reads the configuration anew, for ever.
 void watch_reload(asio::signal_set& signals, app::Service& service) {
     signals.async_wait([&](const boost::system::error_code& ec, int) {
         if (ec) return;
-        // The service logs what came of it.
-        asio::co_spawn(
-            signals.get_executor(),
-            [&service]() -> asio::awaitable<void> { (void)co_await service.reload(); }, asio::detached);
+        ask_reload(signals.get_executor(), service);
         watch_reload(signals, service);
     });
 }
 
 /// The first SIGTERM or SIGINT ends the API, then the service: then nothing keeps the loop.
-void watch_stop(asio::signal_set& stop, asio::signal_set& reload, control::Server& server,
-                app::Service& service) {
+void watch_stop(asio::signal_set& stop, asio::signal_set& reload, app::ConfigWatch& watch,
+                control::Server& server, app::Service& service) {
     stop.async_wait([&](const boost::system::error_code& ec, int) {
         if (ec) return;
         spdlog::info("stopping; the fast path goes on as it is");
         app::notify_service_manager("STOPPING=1");
         reload.cancel();
+        watch.stop();
         asio::co_spawn(
             stop.get_executor(),
             [&server, &service]() -> asio::awaitable<void> {
@@ -70,7 +76,8 @@ void watch_stop(asio::signal_set& stop, asio::signal_set& reload, control::Serve
     });
 }
 
-int run(detour::config::Config config, const app::Arguments& arguments) {
+int run(app::StartConfig start, const app::Arguments& arguments) {
+    detour::config::Config config = std::move(*start.loaded);
     const std::string socket = config.control.socket;
     auto log = control::EventLog::open({.folder = config.control.state_dir + "/events"});
     if (!log) return fail(log.error());
@@ -78,6 +85,9 @@ int run(detour::config::Config config, const app::Arguments& arguments) {
     app::ServiceOptions options;
     options.config_path = arguments.config;
     options.version = DETOUR_VERSION;
+    options.config_text = std::move(start.text);
+    options.trial = start.trial;
+    if (!start.alarm.empty()) spdlog::error("{}", start.alarm);
     app::Service service(io, std::move(config), std::move(options), *log);
     app::ApiHandlers handlers(service);
     control::Server server(io.get_executor(), socket, handlers);
@@ -89,7 +99,11 @@ int run(detour::config::Config config, const app::Arguments& arguments) {
     asio::signal_set reload(io, SIGHUP);
     asio::signal_set stop(io, SIGTERM, SIGINT);
     watch_reload(reload, service);
-    watch_stop(stop, reload, server, service);
+    app::ConfigWatch watch(io, arguments.config, [&] { ask_reload(io.get_executor(), service); });
+    if (arguments.watch) {
+        if (auto started = watch.start(); !started) return fail(started.error());
+    }
+    watch_stop(stop, reload, watch, server, service);
     std::printf("ready: API on %s\n", socket.c_str());
     std::fflush(stdout);
     app::notify_service_manager("READY=1");
@@ -106,9 +120,12 @@ int main(int argc, char** argv) {
         return command.exit_code;
     }
     set_up_log(command.arguments.log_level);
-    auto config = detour::config::load(command.arguments.config);
-    if (!config) return refuse(config.error());
-    if (command.arguments.check) return 0;
+    if (command.arguments.check) {
+        const auto config = detour::config::load(command.arguments.config);
+        return config ? 0 : refuse(config.error());
+    }
+    app::StartConfig start = app::load_for_start(command.arguments.config, app::system_now().wall);
+    if (!start.loaded) return refuse(start.loaded.error());
     app::raise_descriptor_limit();
-    return run(std::move(*config), command.arguments);
+    return run(std::move(start), command.arguments);
 }

@@ -17,7 +17,10 @@ concept Like = std::same_as<std::remove_const_t<X>, T>;
 
 /// Requests: an unknown member is an error.
 template <class T>
-inline constexpr bool kStrict = std::same_as<T, DrainRequest> || std::same_as<T, UndrainRequest>;
+inline constexpr bool kStrict =
+    std::same_as<T, DrainRequest> || std::same_as<T, UndrainRequest> || std::same_as<T, HoldRequest> ||
+    std::same_as<T, ReleaseRequest> || std::same_as<T, WeightRequest> || std::same_as<T, ReloadRequest> ||
+    std::same_as<T, ConfigDiffRequest>;
 
 template <class V>
 void fields(V& v, Like<Version> auto& x) {
@@ -37,6 +40,9 @@ void fields(V& v, Like<Drain> auto& x) {
     v("by", x.by);
     v("forced", x.forced);
     v("last_resort", x.last_resort);
+    v("percent", x.percent);
+    v.optional("deadline", x.deadline);
+    v.optional("here", x.here);
     v("acknowledged", x.acknowledged);
     v.optional("new_flows_per_second", x.new_flows_per_second);
     v.optional("flows_left", x.flows_left);
@@ -48,6 +54,26 @@ void fields(V& v, Like<BfdSession> auto& x) {
     v("state", x.state);
     v("since", x.since);
     v("reason", x.reason);
+}
+
+template <class V>
+void fields(V& v, Like<Hold> auto& x) {
+    v("since", x.since);
+    v("expires", x.expires);
+    v("reason", x.reason);
+    v("by", x.by);
+    v.optional("here", x.here);
+}
+
+template <class V>
+void fields(V& v, Like<WeightOverride> auto& x) {
+    v("target", x.target);
+    v("weight", x.weight);
+    v("since", x.since);
+    v("expires", x.expires);
+    v("reason", x.reason);
+    v("by", x.by);
+    v.optional("here", x.here);
 }
 
 template <class V>
@@ -150,6 +176,37 @@ void fields(V& v, Like<DomainStatus> auto& x) {
 }
 
 template <class V>
+void fields(V& v, Like<IncidentLine> auto& x) {
+    v("time", x.time);
+    v("at_ms", x.at_ms);
+    v("kind", x.kind);
+    v("text", x.text);
+    v.optional("rule", x.rule);
+}
+
+template <class V>
+void fields(V& v, Like<Incident> auto& x) {
+    v("number", x.number);
+    v.optional("site", x.site);
+    v("opened", x.opened);
+    v.optional("closed", x.closed);
+    v("text", x.text);
+    v.optional("switched_ms", x.switched_ms);
+    v("lines", x.lines);
+    v("left_out", x.left_out);
+}
+
+template <class V>
+void fields(V& v, Like<IncidentSummary> auto& x) {
+    v("number", x.number);
+    v.optional("site", x.site);
+    v("opened", x.opened);
+    v.optional("closed", x.closed);
+    v("text", x.text);
+    v.optional("switched_ms", x.switched_ms);
+}
+
+template <class V>
 void fields(V& v, Like<Status> auto& x) {
     v("version", x.version);
     v("now", x.now);
@@ -161,6 +218,9 @@ void fields(V& v, Like<Status> auto& x) {
     v("pools_not_ok", x.pools_not_ok);
     v("drains", x.drains);
     v.optional("domains", x.domains);
+    v.optional("incidents", x.incidents);
+    v.optional("hold", x.hold);
+    v.optional("weights", x.weights);
 }
 
 template <class V>
@@ -191,6 +251,40 @@ void fields(V& v, Like<DrainRequest> auto& x) {
     v.optional("force", x.force);
     v.optional("last_resort", x.last_resort);
     v.optional("by", x.by);
+    v.optional("percent", x.percent);
+    v.optional("deadline_s", x.deadline_s);
+    v.optional("here", x.here);
+}
+
+template <class V>
+void fields(V& v, Like<HoldRequest> auto& x) {
+    v.optional("for_s", x.for_s);
+    v.optional("reason", x.reason);
+    v.optional("by", x.by);
+    v.optional("here", x.here);
+}
+
+template <class V>
+void fields(V& v, Like<ReleaseRequest> auto& x) {
+    v.optional("by", x.by);
+}
+
+template <class V>
+void fields(V& v, Like<WeightRequest> auto& x) {
+    v("target", x.target);
+    v.optional("weight", x.weight);
+    v.optional("for_s", x.for_s);
+    v.optional("reason", x.reason);
+    v.optional("by", x.by);
+    v.optional("force", x.force);
+    v.optional("here", x.here);
+}
+
+template <class V>
+void fields(V& v, Like<IntentReply> auto& x) {
+    v("effect", x.effect);
+    v.optional("expires", x.expires);
+    v("not_done", x.not_done);
 }
 
 template <class V>
@@ -231,10 +325,38 @@ void fields(V& v, Like<UndrainReply> auto& x) {
 }
 
 template <class V>
+void fields(V& v, Like<ReloadRequest> auto& x) {
+    v.optional("confirm_within_s", x.confirm_within_s);
+}
+
+template <class V>
+void fields(V& v, Like<ConfigDiffRequest> auto& x) {
+    v.optional("path", x.path);
+}
+
+template <class V>
+void fields(V& v, Like<PoolDiff> auto& x) {
+    v("pool", x.pool);
+    v("moved", x.moved);
+    v("reshuffled", x.reshuffled);
+    v.optional("flows_lost", x.flows_lost);
+}
+
+template <class V>
+void fields(V& v, Like<ConfigDiff> auto& x) {
+    v("changed", x.changed);
+    v("changes", x.changes);
+    v("moves", x.moves);
+    v("pools", x.pools);
+    v.optional("warnings", x.warnings);
+}
+
+template <class V>
 void fields(V& v, Like<ReloadReply> auto& x) {
     v("changed", x.changed);
     v("generation", x.generation);
     v("changes", x.changes);
+    v.optional("confirm_until", x.confirm_until);
 }
 
 template <class V>
@@ -246,6 +368,8 @@ void fields(V& v, Like<ConfigInfo> auto& x) {
     v("backends", x.backends);
     v.optional("refused", x.refused);
     v.optional("mistakes", x.mistakes);
+    v.optional("confirm_until", x.confirm_until);
+    v.optional("taken_back", x.taken_back);
 }
 
 template <class V>

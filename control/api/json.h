@@ -16,7 +16,8 @@
 
 namespace detour::control {
 
-/// Any struct of messages.h, ApiError, or a vector of SiteStatus, PoolStatus, BackendStatus, FlowPlacement.
+/// Any struct of messages.h, ApiError, or a vector of SiteStatus, PoolStatus, BackendStatus, FlowPlacement,
+/// IncidentSummary.
 template <class T>
 [[nodiscard]] std::string to_json(const T& value);
 template <class T>

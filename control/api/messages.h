@@ -44,6 +44,9 @@ struct Drain {
     std::string by;  ///< the local user who asked
     bool forced = false;
     bool last_resort = false;
+    std::uint32_t percent = 100;                 ///< of the new flows, taken away
+    std::optional<Time> deadline;                ///< established flows are reset; absent: never
+    bool here = false;                           ///< in this PoP alone
     bool acknowledged = false;                   ///< every worker passed the switch
     std::optional<double> new_flows_per_second;  ///< still arriving at what is drained; absent: not known
     std::optional<std::uint64_t> flows_left;     ///< absent: not known
@@ -55,6 +58,26 @@ struct BfdSession {
     std::string state;  ///< up, down, unknown (never came up, or switched off at the router)
     Time since;
     std::string reason;  ///< the last change's diagnostic; empty: none
+};
+
+/// Automation stands still.
+struct Hold {
+    Time since;
+    Time expires;
+    std::string reason;
+    std::string by;
+    bool here = false;
+};
+
+/// A weight that an operator set.
+struct WeightOverride {
+    std::string target;
+    std::uint32_t weight = 0;
+    Time since;
+    Time expires;
+    std::string reason;
+    std::string by;
+    bool here = false;
 };
 
 struct SiteStatus {
@@ -153,6 +176,36 @@ struct DomainStatus {
     std::uint32_t backends = 0;
 };
 
+/// One step of an incident.
+struct IncidentLine {
+    Time time;
+    double at_ms = 0;  ///< since the incident's beginning, by a clock that is never set
+    std::string kind;  ///< as the event's, or closed, flows_gone
+    std::string text;
+    std::string rule;  ///< by which it was decided; empty where nothing was
+};
+
+/// A failure, from its first sign to its end.
+struct Incident {
+    std::uint64_t number = 0;
+    std::string site;  ///< empty: of this host
+    Time opened;       ///< the first sign
+    std::optional<Time> closed;
+    std::string text;
+    std::optional<double> switched_ms;  ///< first sign to the last worker switched away from the dark site
+    std::vector<IncidentLine> lines;
+    std::uint64_t left_out = 0;  ///< lines beyond the bound
+};
+
+struct IncidentSummary {
+    std::uint64_t number = 0;
+    std::string site;
+    Time opened;
+    std::optional<Time> closed;
+    std::string text;
+    std::optional<double> switched_ms;
+};
+
 struct Status {
     Version version;
     Time now;
@@ -163,7 +216,10 @@ struct Status {
     std::uint32_t pools = 0;
     std::uint32_t pools_not_ok = 0;
     std::vector<Drain> drains;
-    std::vector<DomainStatus> domains;  ///< in the order of their paths
+    std::vector<DomainStatus> domains;       ///< in the order of their paths
+    std::vector<IncidentSummary> incidents;  ///< open, newest first
+    std::optional<Hold> hold;                ///< present: automation stands still
+    std::vector<WeightOverride> weights;
 };
 
 using EventValue = std::variant<std::int64_t, double, bool, std::string>;
@@ -196,6 +252,9 @@ struct DrainRequest {
     bool last_resort = false;  ///< it may be used when nothing else is left
     std::string
         by;  ///< a person's name, if the client knows; the server adds the socket's peer: "kim (root)"
+    std::optional<std::uint32_t> percent;     ///< 1 … 100 of the new flows; absent: all
+    std::optional<std::uint64_t> deadline_s;  ///< then established flows are reset; 0: at once; absent: never
+    bool here = false;                        ///< this PoP alone
 };
 
 struct Move {
@@ -231,11 +290,65 @@ struct UndrainReply {
     std::vector<Missing> not_done;
 };
 
+struct HoldRequest {
+    std::optional<std::uint64_t> for_s;  ///< absent: 1 h
+    std::string reason;
+    std::string by;
+    bool here = false;
+};
+
+struct ReleaseRequest {
+    std::string by;
+};
+
+struct WeightRequest {
+    std::string target;
+    std::optional<std::uint32_t> weight;  ///< 0 … 65535; absent: as configured again
+    std::optional<std::uint64_t> for_s;   ///< absent: 4 h
+    std::string reason;
+    std::string by;
+    bool force = false;
+    bool here = false;
+};
+
+/// Of hold, release and weight.
+struct IntentReply {
+    std::string effect;  ///< one sentence
+    std::optional<Time> expires;
+    std::vector<Missing> not_done;
+};
+
+struct ReloadRequest {
+    std::optional<std::uint64_t> confirm_within_s;  ///< then the one before is back, unless it was confirmed
+};
+
+/// How one pool's new flows would be placed.
+struct PoolDiff {
+    std::string pool;
+    double moved = 0;                         ///< share that goes to another site
+    double reshuffled = 0;                    ///< share that stays at its site and gets another backend
+    std::optional<std::uint64_t> flows_lost;  ///< established flows of backends that go; absent: not known
+};
+
+struct ConfigDiffRequest {
+    std::string path;  ///< empty: the one that a reload would read
+};
+
+/// What another configuration would move.
+struct ConfigDiff {
+    bool changed = false;
+    std::vector<std::string> changes;  ///< one sentence each
+    std::vector<Move> moves;
+    std::vector<PoolDiff> pools;  ///< of those that something happens to
+    std::vector<std::string> warnings;
+};
+
 /// What a reload did. A refused file is an ApiError whose `details` are the mistakes.
 struct ReloadReply {
     bool changed = false;
     std::uint64_t generation = 0;
-    std::vector<std::string> changes;  ///< one sentence each
+    std::vector<std::string> changes;   ///< one sentence each
+    std::optional<Time> confirm_until;  ///< then the one before is back, unless it was confirmed
 };
 
 /// What runs. It holds no secret.
@@ -247,6 +360,8 @@ struct ConfigInfo {
     std::uint32_t backends = 0;
     std::optional<Time> refused;        ///< the last file that was refused after `loaded`
     std::vector<std::string> mistakes;  ///< of that file
+    std::optional<Time> confirm_until;  ///< it is on trial
+    bool taken_back = false;            ///< what is on disk was not confirmed in time and is not in force
 };
 
 /// Where would this flow go? JSON: {"source": "198.51.100.7:40000", "vip": "203.0.113.10:443/tcp"}

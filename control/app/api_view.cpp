@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
+#include "control/api/json.h"
 #include "control/app/event_text.h"
 #include "control/app/forecast.h"
 #include "control/app/rules_view.h"
@@ -46,6 +48,27 @@ std::string kind_name(failover::TargetKind kind) {
     return "site";
 }
 
+/// Flows pinned to the backends that `counts`, as the fast path last counted them; absent: it has not.
+template <class Counts>
+std::optional<std::uint64_t> flows_of(const ViewInput& in, Counts counts) {
+    if (!in.snapshot.connected || in.figures.stats().backends().empty()) return std::nullopt;
+    std::map<std::uint32_t, std::uint64_t> flows;
+    for (const auto& backend : in.figures.stats().backends()) flows[backend.backend()] = backend.flows();
+    std::uint64_t sum = 0;
+    for (const auto& backend : in.snapshot.backends) {
+        const auto found = flows.find(backend.id.value());
+        if (found != flows.end() && counts(backend)) sum += found->second;
+    }
+    return sum;
+}
+
+bool covers(const DrainStatus& drain, const BackendStatus& backend) {
+    const failover::Target& target = drain.drain.target;
+    if (target.kind == failover::TargetKind::kBackend) return backend.address == target.address;
+    if (target.kind == failover::TargetKind::kPoolSite && backend.pool != target.pool) return false;
+    return std::ranges::find(drain.sites, backend.site) != drain.sites.end();
+}
+
 control::Drain view_drain(const ViewInput& in, const DrainStatus& status) {
     control::Drain drain;
     drain.target = status.target;
@@ -56,6 +79,10 @@ control::Drain view_drain(const ViewInput& in, const DrainStatus& status) {
     drain.by = status.drain.by;
     drain.forced = status.drain.forced;
     drain.last_resort = status.drain.last_resort;
+    drain.percent = status.drain.percent;
+    if (status.drain.deadline) drain.deadline = to_api(*status.drain.deadline);
+    drain.here = status.drain.here;
+    drain.flows_left = flows_of(in, [&](const BackendStatus& backend) { return covers(status, backend); });
     drain.acknowledged = in.snapshot.connected && !in.switches_pending;
     if (status.drain.target.kind == failover::TargetKind::kSite && status.sites.size() == 1) {
         const auto site = std::ranges::find(in.snapshot.sites, status.sites.front(), &SiteStatus::name);
@@ -64,6 +91,12 @@ control::Drain view_drain(const ViewInput& in, const DrainStatus& status) {
         }
     }
     return drain;
+}
+
+/// Every line says that automation stands still, since nothing on it means what it usually does.
+std::string with_hold(const ViewInput& in, const std::string& reason) {
+    if (!in.snapshot.hold) return reason;
+    return reason.empty() ? "automation on hold" : "automation on hold; " + reason;
 }
 
 /// A drain of the whole site, itself or by its domain.
@@ -95,7 +128,7 @@ control::SiteStatus view_site(const ViewInput& in, const SiteStatus& site) {
     out.since = to_api(site.since);
     out.admit = ratio(site.gate.admit);
     out.keep = site.gate.keep;
-    out.reason = site.reason;
+    out.reason = with_hold(in, site.reason);
     out.backends_up = site.up;
     out.backends = site.up + site.down + site.unknown;
     if (const auto rates = in.figures.rates(site.id)) {
@@ -103,6 +136,7 @@ control::SiteStatus view_site(const ViewInput& in, const SiteStatus& site) {
         out.packets_per_second = rates->packets;
         out.bits_per_second = rates->bits;
     }
+    out.flows = flows_of(in, [&](const BackendStatus& backend) { return backend.site == site.name; });
     if (const auto* config = in.config.find_site(site.name))
         out.capacity_new_flows = config->capacity.new_flows;
     out.drain = drain_of_site(in, site.name);
@@ -145,6 +179,7 @@ control::PoolStatus view_pool(const ViewInput& in, const PoolStatus& pool) {
     }
     judge_pool(pool, out);
     add_rules(pool, in.config, out);
+    out.reason = with_hold(in, out.reason);
     const auto share = shares(parts_of(pool, in.snapshot));
     for (std::size_t i = 0; i < pool.sites.size(); ++i) {
         const auto& site = pool.sites[i];
@@ -211,6 +246,12 @@ std::vector<std::string> find_alarms(const ViewInput& in) {
         alarms.push_back(
             "every site looks dark from here: nothing is switched, the fault is probably this host's");
     }
+    if (in.snapshot.hold) {
+        const auto& hold = *in.snapshot.hold;
+        alarms.push_back(fmt::format(
+            "automation is on hold until {} ({}{})", control::to_text(to_api(hold.until)),
+            hold.reason.empty() ? "no reason given" : hold.reason, hold.by.empty() ? "" : ", by " + hold.by));
+    }
     for (auto& alarm : pool_alarms(in.snapshot)) alarms.push_back(std::move(alarm));
     for (const auto& site : in.snapshot.sites) {
         if (site.verdict == failover::Verdict::kDark)
@@ -220,6 +261,15 @@ std::vector<std::string> find_alarms(const ViewInput& in) {
     std::size_t unresolved = 0;
     for (const auto& [address, hop] : in.next_hops) unresolved += hop.resolved ? 0 : 1;
     if (unresolved > 0) alarms.push_back(fmt::format("{} backend addresses have no next hop", unresolved));
+    if (in.counters.trial && in.counters.trial->taken_back) {
+        alarms.push_back(
+            "the configuration on disk was not confirmed in time and is not in force: mend it, then lbctl "
+            "config apply");
+    } else if (in.counters.trial) {
+        alarms.push_back(
+            fmt::format("the configuration is taken back at {} unless you say: lbctl config confirm",
+                        control::to_text(to_api(in.counters.trial->until))));
+    }
     if (in.counters.config_refused) alarms.push_back("the configuration on disk was refused");
     if (in.events_not_written > 0)
         alarms.push_back("events are missing in the file: the disk is too slow or full");
@@ -243,6 +293,17 @@ control::Status view_status(const ViewInput& in) {
     for (const auto& pool : in.snapshot.pools) out.pools_not_ok += view_pool(in, pool).state == "ok" ? 0 : 1;
     out.drains = view_drains(in);
     out.domains = view_domains(in.snapshot);
+    for (auto& incident : in.incidents.list()) {
+        if (!incident.closed) out.incidents.push_back(std::move(incident));
+    }
+    if (in.snapshot.hold) {
+        const auto& hold = *in.snapshot.hold;
+        out.hold = control::Hold{to_api(hold.since), to_api(hold.until), hold.reason, hold.by, hold.here};
+    }
+    for (const auto& [target, weight] : in.snapshot.weights) {
+        out.weights.push_back({target, weight.weight, to_api(weight.since), to_api(weight.until),
+                               weight.reason, weight.by, weight.here});
+    }
     const bool all_healthy = std::ranges::all_of(
         in.snapshot.sites, [](const auto& site) { return site.verdict == failover::Verdict::kHealthy; });
     out.state = !out.alarms.empty() ? "alarm" : all_healthy ? "ok" : "degraded";
@@ -282,6 +343,10 @@ control::ConfigInfo view_config(const ViewInput& in) {
     out.backends = static_cast<std::uint32_t>(in.snapshot.backends.size());
     if (in.counters.config_refused) out.refused = to_api(*in.counters.config_refused);
     out.mistakes = in.counters.mistakes;
+    if (in.counters.trial) {
+        out.taken_back = in.counters.trial->taken_back;
+        if (!out.taken_back) out.confirm_until = to_api(in.counters.trial->until);
+    }
     return out;
 }
 

@@ -7,6 +7,7 @@
 
 #include "control/api/messages.h"
 #include "control/app/fast_path_figures.h"
+#include "control/app/incident_book.h"
 #include "control/app/service.h"
 #include "control/app/snapshot.h"
 #include "control/server/metrics.h"
@@ -25,6 +26,7 @@ struct ViewInput {
     std::uint64_t probes_shed = 0;
     std::uint64_t events = 0;
     std::uint64_t events_not_written = 0;
+    const IncidentBook& incidents;
     std::optional<bfd::RunnerCounters> bfd = {};  ///< absent: no session is configured
 };
 

@@ -14,6 +14,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
     parser.add_option("--log-level", out.arguments.log_level, "trace, debug, info, warning, error or off")
         ->capture_default_str()
         ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error", "off"}));
+    parser.add_flag("--watch", out.arguments.watch, "read the configuration anew when its files change");
     parser.add_flag("--check", out.arguments.check,
                     "only read the configuration: exit 0 when it is good, else 2");
     parser.set_version_flag("--version", "detour-control " DETOUR_VERSION);

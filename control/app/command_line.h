@@ -8,6 +8,7 @@ namespace detour::app {
 struct Arguments {
     std::string config = "/etc/detour/detour.toml";  ///< file or folder
     std::string log_level = "info";
+    bool watch = false;  ///< read the configuration anew when its files change
     bool check = false;  ///< read the configuration, say what is wrong, and end
 };
 

@@ -50,11 +50,8 @@ Actions Engine::on_tick(Now now) {
 api::Result<Actions> Engine::reload(config::Config config, Now now) {
     return impl_->reload(std::move(config), now);
 }
-api::Result<Engine::Prepared> Engine::prepare_drain(const failover::DrainRequest& request, Now now) {
-    return impl_->prepare_drain(request, now);
-}
-api::Result<Engine::Prepared> Engine::prepare_undrain(const std::string& target, const std::string& by) {
-    return impl_->prepare_undrain(target, by);
+api::Result<Engine::Prepared> Engine::prepare(const failover::IntentRequest& request, Now now) {
+    return impl_->prepare(request, now);
 }
 Actions Engine::commit(Now now) {
     return impl_->commit(now);
@@ -71,12 +68,15 @@ Snapshot Engine::snapshot(Now now) const {
 const config::Config& Engine::config() const {
     return impl_->config();
 }
+const failover::Intents& Engine::intents() const {
+    return impl_->intents();
+}
 
 Engine::Impl::Impl(config::Config config, StoredState state, StoredIntents intents, Now now)
     : config_(std::move(config)),
       ids_(std::move(state.ids)),
       generation_(state.generation),
-      drains_(std::move(intents.drains)) {
+      intents_(std::move(intents)) {
     begin(now);
     const api::Generation next{generation_.value() + 1};
     if (!ids_.assign(config_, next, api::Generation{0})) {
@@ -85,6 +85,7 @@ Engine::Impl::Impl(config::Config config, StoredState state, StoredIntents inten
         ids_ = {};
         if (!ids_.assign(config_, next, api::Generation{0})) ids_ = {};
     }
+    (void)drop_old_weights();
     rebuild();
     for (SiteState& site : fleet_.sites) {
         site.since = now.wall;
@@ -150,7 +151,8 @@ Actions Engine::Impl::finish(Deferring deferring) {
 
 void Engine::Impl::rebuild() {
     const Fleet old = std::exchange(fleet_, {});
-    fleet_ = make_fleet(config_, ids_, old);
+    effective_ = failover::with_weights(config_, intents_.weights);
+    fleet_ = make_fleet(effective_, ids_, old);
     for (auto it = in_flight_.begin(); it != in_flight_.end();) {
         it->second.target = fleet_.carried[it->second.target];
         it = it->second.target == kGone ? in_flight_.erase(it) : std::next(it);
@@ -262,7 +264,8 @@ void Engine::Impl::adopt_targets(const FastPathState& state) {
         Target& target = fleet_.targets[found->second];
         if (target.state.state() != State::kUnknown) continue;
         if (!value.up && !target.drained) target.state.set(State::kDown);
-        target.stranded = !value.keep;
+        target.stranded = !value.keep && !target.let_go;
+        target.judged = {value.up || target.drained, value.keep || target.let_go};
     }
     std::set<api::BackendId> known;
     for (const api::PlanPool& pool : state.plan->pools) {
@@ -324,6 +327,7 @@ api::Result<Actions> Engine::Impl::reload(config::Config config, Now now) {
     rename_pools_in_drains(config, ids);
     config_ = std::move(config);
     ids_ = std::move(ids);
+    if (!pending_) (void)drop_old_weights();
     rebuild();
     for (SiteState& site : fleet_.sites) {
         mark(site);
@@ -337,6 +341,7 @@ api::Result<Actions> Engine::Impl::reload(config::Config config, Now now) {
 
 Actions Engine::Impl::on_tick(Now now) {
     begin(now);
+    expire_overrides();
     expire_drains();
     tick_admissions();
     for (SiteState& site : fleet_.sites) {
@@ -355,7 +360,7 @@ void Engine::Impl::publish() {
     plan::SiteSequences sequences;
     for (const SiteState& site : fleet_.sites) sequences[site.id] = board_.sequence(site.id);
     const api::Generation next{generation_.value() + 1};
-    auto plan = plan::make_plan(config_, ids_, *hops_, next, sequences);
+    auto plan = plan::make_plan(effective_, ids_, *hops_, next, sequences);
     if (!plan) {
         event(EventKind::kAlarm, "no plan: " + plan.error().to_string());
         return;
@@ -395,13 +400,8 @@ Monotonic Engine::Impl::next_wakeup() const {
     for (const Index index : busy_parts_) {
         next = std::min(next, fleet_.parts[index].admission.next(part_rules(), now_));
     }
-    for (const failover::Drain& drain : drains_) {
-        // One that is over but waits for the probes' word is looked at again each second.
-        const health::nanoseconds left = drain.until - now_.wall;
-        const health::nanoseconds wait =
-            left.count() > 0 ? left : health::nanoseconds(std::chrono::seconds{1});
-        next = std::min(next, now_.monotonic + wait);
-    }
+    const health::nanoseconds intent = next_intent();
+    if (intent != health::nanoseconds::max()) next = std::min(next, now_.monotonic + intent);
     return next;
 }
 

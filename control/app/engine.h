@@ -23,7 +23,7 @@
 #include "control/app/snapshot.h"
 #include "control/app/state_store.h"
 #include "control/failover/bfd_watch.h"
-#include "control/failover/drain.h"
+#include "control/failover/intents.h"
 #include "control/failover/passive.h"
 #include "control/plan/plan.h"
 #include "dataplane/api/result.h"
@@ -115,22 +115,26 @@ class Engine {
     /// An operator's intent, in two steps, so that it is on disk before it is acknowledged or acted on:
     /// prepare, write `intents` durably, then commit() (or abort() when the disk failed). One at a time.
     struct Prepared {
-        std::string intents;                ///< new content of the intents file
-        std::vector<std::string> sites;     ///< names of the sites concerned
-        std::vector<std::string> warnings;  ///< rails that were overridden
+        std::string intents;             ///< new content of the intents file
+        std::vector<std::string> sites;  ///< names of the sites concerned
+        std::vector<std::string>
+            warnings;         ///< rails that were overridden; of a merge: what was left out, why
+        bool changed = true;  ///< false: a merge that brought nothing new; abort() is enough
     };
     /// Errors: kNotFound and kInvalidArgument for the request, kRefused by a rail (says which and what
-    /// overrides it), kUnavailable while another intent is under way. A second drain of the same target
-    /// replaces the first.
-    [[nodiscard]] api::Result<Prepared> prepare_drain(const failover::DrainRequest& request, Now now);
-    /// Also releases a held (recovering) site. Error kNotFound when the target is neither drained nor held.
-    [[nodiscard]] api::Result<Prepared> prepare_undrain(const std::string& target, const std::string& by);
+    /// overrides it), kLimit, kUnavailable while another intent is under way. A second intent for the same
+    /// thing replaces the first. An undrain also releases a held (recovering) site; kNotFound when the target
+    /// is neither drained nor held.
+    [[nodiscard]] api::Result<Prepared> prepare(const failover::IntentRequest& request, Now now);
     [[nodiscard]] Actions commit(Now now);
     void abort();
 
     [[nodiscard]] Needs needs() const;
     [[nodiscard]] Snapshot snapshot(Now now) const;
+    /// As on disk: without the weights that operators have set.
     [[nodiscard]] const config::Config& config() const;
+    /// In force, all.
+    [[nodiscard]] const failover::Intents& intents() const;
 
   private:
     class Impl;

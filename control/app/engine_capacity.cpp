@@ -158,8 +158,10 @@ std::vector<std::string> Engine::Impl::beyond_capacity(const Coverage& after) co
         pools.push_back(capacity_pool(pool));
         for (std::size_t i = 0; i < pool.parts.size(); ++i) {
             const Index part = pool.parts[i];
-            if (after.sites[fleet_.parts[part].site] || after.parts[part])
-                pools.back().parts[i].share.admit = 0;
+            const api::Admit left =
+                std::min(after.sites[fleet_.parts[part].site].left, after.parts[part].left);
+            double& admit = pools.back().parts[i].share.admit;
+            admit = std::min(admit, static_cast<double>(left.value()) / api::kAdmitAll.value());
         }
     }
     const failover::Allocation result = failover::allocate(pools, budgets);
@@ -216,6 +218,7 @@ bool Engine::Impl::sites_changed() {
 /// At once when a site goes or comes, so that the survivors' limits go out with its switch; within 100 ms
 /// (with the next signals) when backends or pools change; else once a second.
 void Engine::Impl::reallocate_if_due(bool sites_changed) {
+    if (on_hold()) return;
     const nanoseconds since = now_.monotonic - allocated_at_;
     const bool soon = reallocate_soon_ && since >= kReallocateSoon;
     if (!sites_changed && !soon && since < kReallocateEvery) return;

@@ -9,6 +9,7 @@
 //   engine_shares.cpp   what bounds a pool in a site beside its own admission
 //   engine_ready.cpp    asking whether a site's data is primary
 //   engine_capacity.cpp offered flows, budgets, spill and limits
+//   engine_overrides.cpp hold, weights, other PoPs' intents
 //   engine_snapshot.cpp what the API shows
 #pragma once
 
@@ -41,13 +42,13 @@ class Engine::Impl {
     Actions on_next_hops(const plan::NextHops& next_hops, Now now);
     Actions on_tick(Now now);
     api::Result<Actions> reload(config::Config config, Now now);
-    api::Result<Prepared> prepare_drain(const failover::DrainRequest& request, Now now);
-    api::Result<Prepared> prepare_undrain(const std::string& target, const std::string& by);
+    api::Result<Prepared> prepare(const failover::IntentRequest& request, Now now);
     Actions commit(Now now);
     void abort() { pending_.reset(); }
     [[nodiscard]] Needs needs() const;
     [[nodiscard]] Snapshot snapshot(Now now) const;
     [[nodiscard]] const config::Config& config() const { return config_; }
+    [[nodiscard]] const failover::Intents& intents() const { return intents_; }
 
   private:
     // engine.cpp
@@ -98,6 +99,7 @@ class Engine::Impl {
     [[nodiscard]] failover::AdmissionRules part_rules() const;
     void judge(SiteState& site);
     void darken(SiteState& site, bool bad_answers);
+    void refuse_dark(SiteState& site, const std::string& rail);
     [[nodiscard]] std::string rail_against(const SiteState& site) const;
     [[nodiscard]] bool all_look_dark() const;
     [[nodiscard]] health::nanoseconds static_window() const;
@@ -122,6 +124,7 @@ class Engine::Impl {
     [[nodiscard]] failover::Gate site_gate(const SiteState& site) const;
     [[nodiscard]] failover::Gate part_gate(const Part& part) const;
     [[nodiscard]] BackendFlags flags(const Target& target) const;
+    [[nodiscard]] BackendFlags judged_flags(const Target& target) const;
     [[nodiscard]] bool frozen(const Target& target) const;
 
     void darken_neighbours(const SiteState& site);
@@ -161,27 +164,59 @@ class Engine::Impl {
 
     // engine_intents.cpp
     struct Pending {
-        std::vector<failover::Drain> drains;
+        failover::Intents intents;
         std::vector<std::string> released;  ///< site keys
         std::vector<Event> events;
     };
+    struct Cover {
+        api::Admit left = api::kAdmitAll;
+        bool lets_go = false;
+        [[nodiscard]] bool drained() const { return left == api::kAdmitNone; }
+        void add(const failover::Drain& drain, health::WallTime now);
+    };
     /// What a set of drains covers, by index.
     struct Coverage {
-        std::vector<bool> sites, parts, targets, last_resort;
+        std::vector<Cover> sites, parts, targets;
+        std::vector<bool> last_resort;
     };
+    api::Result<Prepared> prepare_one(const failover::DrainRequest& request);
+    api::Result<Prepared> prepare_one(const failover::UndrainRequest& request);
+    api::Result<Prepared> prepared(Pending pending, Prepared result, const std::string& by);
+    [[nodiscard]] api::Result<void> check_drain(const failover::DrainRequest& request,
+                                                const failover::Target& target) const;
     [[nodiscard]] Coverage coverage(const std::vector<failover::Drain>& drains) const;
     [[nodiscard]] std::vector<std::string> beyond_capacity(const Coverage& after) const;
     [[nodiscard]] bool takes_under(const Part& part, const Coverage& coverage) const;
     [[nodiscard]] std::vector<std::string> below_min_sites(const Coverage& after) const;
     [[nodiscard]] std::vector<Index> sites_of(const failover::Target& target) const;
+    bool apply_cover(failover::Admission& admission, const Cover& cover,
+                     const failover::AdmissionRules& rules, failover::DrainEnd end);
     void apply_drains(failover::DrainEnd end);
     void expire_drains();
     [[nodiscard]] bool may_expire(const failover::Drain& drain) const;
     void rename_pools_in_drains(const config::Config& next, const plan::Ids& next_ids);
 
+    // engine_overrides.cpp
+    [[nodiscard]] static std::string joined(const std::vector<std::string>& parts);
+    [[nodiscard]] static api::Result<void> check_duration(std::chrono::milliseconds duration,
+                                                          const char* doing);
+    api::Result<Prepared> prepare_one(const failover::HoldRequest& request);
+    api::Result<Prepared> prepare_one(const failover::ReleaseRequest& request);
+    api::Result<Prepared> prepare_one(const failover::WeightRequest& request);
+    api::Result<Prepared> prepare_one(const failover::MergeRequest& request);
+    void report_changes(const failover::Intents& before, const failover::Intents& after,
+                        const std::string& by, std::vector<Event>& events) const;
+    void take_intents(failover::Intents intents, failover::DrainEnd end);
+    void judge_all();
+    bool drop_old_weights();
+    void expire_overrides();
+    [[nodiscard]] health::nanoseconds next_intent() const;
+    [[nodiscard]] bool on_hold() const { return intents_.hold.has_value(); }
+
     struct SnapshotMaker;
 
-    config::Config config_;
+    config::Config config_;     ///< as on disk
+    config::Config effective_;  ///< with the weights that operators have set
     plan::Ids ids_;
     api::Generation generation_;
     Fleet fleet_;
@@ -230,8 +265,9 @@ class Engine::Impl {
     std::unordered_map<api::BackendId, Index> by_id_;  ///< targets
 
     // Intents.
-    std::vector<failover::Drain> drains_;
+    failover::Intents intents_;
     std::optional<Pending> pending_;
+    health::WallTime drains_applied_;
 
     // Plan.
     bool adopted_ = false;

@@ -61,7 +61,7 @@ void Engine::Impl::order_pools() {
 
 /// Settles the bounds of `pools` and of all that follow them.
 void Engine::Impl::rebound(const std::set<Index>& pools) {
-    if (pools.empty()) return;
+    if (pools.empty() || on_hold()) return;
     std::set<Index> changed;
     for (const Index index : pool_order_) {
         PoolState& pool = fleet_.pools[index];

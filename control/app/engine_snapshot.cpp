@@ -12,7 +12,8 @@ struct Engine::Impl::SnapshotMaker {
     const Engine::Impl& engine;
 
     [[nodiscard]] static Gate smaller(const Gate& a, const Gate& b) {
-        return {std::min(a.admit, b.admit), std::min(a.admit_mid, b.admit_mid), a.keep && b.keep};
+        return {std::min(a.admit, b.admit), std::min(a.admit_mid, b.admit_mid), a.keep && b.keep,
+                a.end_flows || b.end_flows};
     }
 
     [[nodiscard]] SiteStatus site(const SiteState& state) const {
@@ -170,7 +171,11 @@ Snapshot Engine::Impl::snapshot(Now now) const {
     result.domains = failover::roll_up(places);
     for (const PoolState& pool : fleet_.pools) result.pools.push_back(maker.pool(pool));
     for (const Target& target : fleet_.targets) result.backends.push_back(maker.backend(target));
-    for (const failover::Drain& drain : drains_) result.drains.push_back(maker.drain(drain));
+    for (const failover::Drain& drain : intents_.drains) result.drains.push_back(maker.drain(drain));
+    result.hold = intents_.hold;
+    for (const failover::WeightOverride& weight : intents_.weights) {
+        result.weights.push_back({weight.target.to_string(config_), weight});
+    }
     result.site_switches = board_.all_sites();
     result.backend_switches = board_.all_backends();
     result.plan = published_;

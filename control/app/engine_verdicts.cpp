@@ -24,6 +24,7 @@ AdmissionRules Engine::Impl::rules(const SiteState& site) const {
     // long.
     const auto dark_at = site.admission.dark_at();
     if (dark_at && signals_at_ < *dark_at) rules.strand_after = 2 * failover.strand_after;
+    if (on_hold()) rules.strand_after.reset();
     return rules;
 }
 
@@ -57,7 +58,7 @@ void Engine::Impl::judge(SiteState& site) {
     }
     if (site.admission.phase() == Phase::kDark) {
         if (looks.dark) site.answers_since.reset();
-        if (looks.dark || rising(fleet_, site) || waits_for_flaps(site)) return;
+        if (looks.dark || rising(fleet_, site) || on_hold() || waits_for_flaps(site)) return;
         site.admission.lighten(now_, rules(site));
         site.touched = true;
         site.answers_since.reset();
@@ -77,10 +78,15 @@ void Engine::Impl::judge(SiteState& site) {
         return;
     }
     if (fail_static_) return;
+    if (on_hold()) return refuse_dark(site, "automation is on hold");
     if (all_look_dark()) return enter_static();
     const std::string rail = looks.bad_answers ? rail_against(site) : std::string{};
     if (rail.empty()) return darken(site, looks.bad_answers);
-    if (site.refused != rail) event(EventKind::kAlarm, site, "answers badly, but stays: " + rail);
+    refuse_dark(site, rail);
+}
+
+void Engine::Impl::refuse_dark(SiteState& site, const std::string& rail) {
+    if (site.refused != rail) event(EventKind::kAlarm, site, "looks dark, but stays: " + rail);
     site.refused = rail;
     site.dirty = true;
 }
@@ -264,7 +270,7 @@ void Engine::Impl::judge_part(Index index) {
     Part& part = fleet_.parts[index];
     const SiteState& site = fleet_.sites[part.site];
     const PoolState& pool = fleet_.pools[part.pool];
-    if (part.weighted == 0 || part.unproven > 0 || site.burst || fail_static_ ||
+    if (part.weighted == 0 || part.unproven > 0 || site.burst || fail_static_ || on_hold() ||
         site.admission.phase() == Phase::kDark)
         return;
     const bool dark = part.admission.phase() == Phase::kDark;
@@ -291,6 +297,7 @@ void Engine::Impl::judge_part(Index index) {
 
 /// A site held back by automation takes what nothing else can take.
 void Engine::Impl::release_held() {
+    if (on_hold()) return;
     for (SiteState& site : fleet_.sites) {
         if (site.admission.phase() != Phase::kHeld || site.admission.drained()) continue;
         for (const Index index : site.parts) {
@@ -320,10 +327,21 @@ void Engine::Impl::check_pool(PoolState& pool) {
 
 bool Engine::Impl::frozen(const Target& target) const {
     const SiteState& site = fleet_.sites[target.site];
-    return site.burst || fail_static_ || site.admission.phase() == Phase::kDark;
+    return site.burst || fail_static_ || on_hold() || site.admission.phase() == Phase::kDark;
 }
 
 BackendFlags Engine::Impl::flags(const Target& target) const {
+    // Under a hold a backend is left as it was, but operators may still drain it and undrain it.
+    BackendFlags result = on_hold() && !target.fresh ? target.judged : judged_flags(target);
+    if (target.drained) result.up = false;
+    if (target.let_go) {
+        result.end_flows = result.keep;  // of one that is down they are stranded, not ended
+        result.keep = false;
+    }
+    return result;
+}
+
+BackendFlags Engine::Impl::judged_flags(const Target& target) const {
     const BackendFlags now = board_.in_force(target.id);
     const Part& part = fleet_.parts[target.part];
     const State state = target.state.state();
@@ -337,7 +355,6 @@ BackendFlags Engine::Impl::flags(const Target& target) const {
         if (!panic && part.admission.phase() == Phase::kDark) result.up = now.up;
         if (frozen(target) && !(fail_static_ && panic)) result = now;
     }
-    if (target.drained) result.up = false;
     return result;
 }
 
@@ -348,7 +365,11 @@ failover::Gate Engine::Impl::site_gate(const SiteState& site) const {
         return fleet_.parts[index].bounds.writer &&
                others_taking(fleet_, fleet_.pools[fleet_.parts[index].pool], index) == 0;
     });
-    if (needed) gate.admit = failover::kLastResort;
+    if (needed) {
+        gate.admit = failover::kLastResort;
+        gate.keep = true;
+        gate.end_flows = false;
+    }
     return gate;
 }
 
@@ -362,7 +383,9 @@ failover::Gate Engine::Impl::part_gate(const Part& part) const {
     // Pools that rehash move their flows at the verdict and do not wait for the strand.
     // A handshake of a flow that is not kept would not count, and so a trickle would show nothing.
     const bool trickle = fleet_.sites[part.site].admission.trickles() && fleet_.pools[part.pool].tcp;
-    if (fleet_.pools[part.pool].rehash && ((site_dark && !trickle) || dead)) gate.keep = false;
+    if (fleet_.pools[part.pool].rehash && ((site_dark && !trickle) || dead)) {
+        gate.keep = gate.end_flows = false;
+    }
     return gate;
 }
 
@@ -392,7 +415,8 @@ void Engine::Impl::switch_part(Part& part) {
         value.to = std::to_string(gate.admit.value());
     }
     for (const Index index : part.targets) {
-        const Target& target = fleet_.targets[index];
+        Target& target = fleet_.targets[index];
+        if (!on_hold()) target.judged = judged_flags(target);
         (void)board_.want(target.id, flags(target));
     }
 }
@@ -403,7 +427,7 @@ void Engine::Impl::report_phase(SiteState& site) {
     if (phase == Phase::kRamping && before != phase) {
         event(EventKind::kRampStarted, site, "over " + std::to_string(config_.failover.ramp.count()) + " ms");
     }
-    if (before == Phase::kRamping && phase == Phase::kLive && !site.admission.drained()) {
+    if (before == Phase::kRamping && phase == Phase::kLive && !site.admission.limited()) {
         event(EventKind::kRampDone, site, "takes its whole share");
     }
     if (phase == Phase::kHeld && before != phase) {
@@ -446,6 +470,9 @@ failover::Verdict Engine::Impl::verdict_of(const SiteState& site, std::string& r
     if (site.admission.trickles()) reason += "; 1 % of its flows stay to show when they do";
     if (!site.refused.empty()) reason += "; not taken away: " + site.refused;
     if (!site.way_back_rail.empty()) reason += "; not taken away: " + site.way_back_rail;
+    if (site.admission.limited() && !site.admission.drained()) {
+        reason += "; drained in part";
+    }
     switch (site.admission.phase()) {
         case Phase::kDark:
             if (site.answers_since) reason += "; answers again, has to last since it flapped";

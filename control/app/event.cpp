@@ -30,6 +30,12 @@ std::string_view to_string(EventKind kind) noexcept {
             return "undrain";
         case EventKind::kDrainExpired:
             return "drain_expired";
+        case EventKind::kHold:
+            return "hold";
+        case EventKind::kRelease:
+            return "release";
+        case EventKind::kWeight:
+            return "weight";
         case EventKind::kRampStarted:
             return "ramp_started";
         case EventKind::kRampDone:

@@ -23,6 +23,9 @@ enum class EventKind : std::uint8_t {
     kDrain,
     kUndrain,
     kDrainExpired,
+    kHold,     ///< automation stands still
+    kRelease,  ///< and goes on
+    kWeight,   ///< an operator set a weight, or it is as configured again
     kRampStarted,
     kRampDone,
     kPlan,  ///< a plan was sent to the fast path

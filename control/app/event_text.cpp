@@ -28,6 +28,7 @@ const char* severity(const Event& event) {
         case EventKind::kStrand:
         case EventKind::kPlanRefused:
         case EventKind::kFastPathLost:
+        case EventKind::kHold:
             return "warning";
         default:
             return "info";
@@ -62,6 +63,12 @@ std::string deed(const Event& event) {
             return "is undrained";
         case EventKind::kDrainExpired:
             return "drain has expired";
+        case EventKind::kHold:
+            return "automation is on hold";
+        case EventKind::kRelease:
+            return "automation goes on";
+        case EventKind::kWeight:
+            return "another weight for " + event.to;
         case EventKind::kRampStarted:
             return "ramps up";
         case EventKind::kRampDone:

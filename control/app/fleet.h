@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "config/model.h"
+#include "control/app/switchboard.h"
 #include "control/failover/admission.h"
 #include "control/failover/bfd_watch.h"
 #include "control/failover/capacity.h"
@@ -52,6 +53,8 @@ struct Target {
     std::optional<std::chrono::sys_seconds> warned_end;  ///< of the certificate that an alarm was raised for
     bool burst = false;                                  ///< member of its site's burst
     bool drained = false;
+    bool let_go = false;    ///< drained, and its deadline has passed
+    BackendFlags judged;    ///< what automation last said, drains left out
     bool stranded = false;  ///< its pinned flows were let go
     bool fresh = false;     ///< new here, or its site came back: no flow before it is up
     failover::Flaps flaps;

@@ -14,32 +14,6 @@ namespace {
 
 using control::ApiError;
 
-/// The engine names rail and override in its sentence; programs get them apart.
-ApiError to_api_error(const api::Error& error) {
-    ApiError out(error);
-    if (error.code == api::ErrorCode::kRefused && error.what.find("min_sites") != std::string::npos) {
-        out.rail = "min_sites";
-        out.override_by = "--force";
-    }
-    if (error.code == api::ErrorCode::kRefused && error.what.find("rail capacity") != std::string::npos) {
-        out.rail = "capacity";
-        out.override_by = "--force";
-    }
-    return out;
-}
-
-std::string joined(const std::vector<std::string>& words) {
-    std::string out;
-    for (const auto& word : words) out += (out.empty() ? "" : ", ") + word;
-    return out;
-}
-
-std::vector<control::Missing> missing_of(const IntentResult& result, const std::string& pop) {
-    if (!result.not_switched) return {};
-    return {{pop, fmt::format("it is on disk, but the fast path has not acknowledged it: {}",
-                              result.not_switched->what)}};
-}
-
 std::string name_of_site(const Snapshot& snapshot, api::SiteId id) {
     const auto found = std::ranges::find(snapshot.sites, id, &SiteStatus::id);
     return found == snapshot.sites.end() ? std::to_string(id.value()) : found->name;
@@ -66,13 +40,25 @@ control::FlowPlacement place(const Snapshot& snapshot, const plan::Predictor& pr
 
 }  // namespace
 
+ViewInput ApiHandlers::view_input(const Snapshot& snapshot) const {
+    return {snapshot,
+            service_.config(),
+            service_.figures(),
+            service_.counters(),
+            service_.options(),
+            service_.next_hops(),
+            service_.switches_pending(),
+            service_.prober().shed(),
+            service_.log().last(),
+            service_.log().not_written(),
+            service_.incidents(),
+            service_.bfd().counters()};
+}
+
 template <class View>
 auto ApiHandlers::view(View make) {
     const Snapshot snapshot = service_.snapshot();
-    return make(ViewInput{snapshot, service_.config(), service_.figures(), service_.counters(),
-                          service_.options(), service_.next_hops(), service_.switches_pending(),
-                          service_.prober().shed(), service_.log().last(), service_.log().not_written(),
-                          service_.bfd().counters()});
+    return make(view_input(snapshot));
 }
 
 control::Version ApiHandlers::version() {
@@ -101,55 +87,29 @@ control::EventPage ApiHandlers::events(std::optional<std::uint64_t> since, std::
     return service_.log().page(since, limit);
 }
 
-control::Task<control::DrainReply> ApiHandlers::drain(control::DrainRequest request) {
-    using Reply = control::Outcome<control::DrainReply>;
-    failover::DrainRequest asked;
-    asked.target = request.target;
-    // Every override expires: without a time it is the default, and the reply names the end.
-    if (request.for_s) asked.duration = std::chrono::seconds(*request.for_s);
-    asked.reason = request.reason;
-    asked.by = request.by;
-    asked.force = request.force;
-    asked.last_resort = request.last_resort;
-    const auto result = co_await service_.drain(std::move(asked));
-    if (!result) co_return Reply(tl::unexpect, to_api_error(result.error()));
-
-    control::DrainReply reply;
-    for (auto& drain : view(view_drains)) {
-        // The engine may write a target another way than the operator did: then the newest drain is ours.
-        if (drain.target == request.target || reply.drain.since < drain.since) reply.drain = std::move(drain);
-        if (reply.drain.target == request.target) break;
-    }
-    reply.drain.acknowledged = !result->not_switched;
-    reply.moves = moves(result->before, result->after);
-    reply.switch_us = result->switch_us;
-    reply.not_done = missing_of(*result, service_.config().pop.name);
-    reply.effect = fmt::format("{} takes no new flows, established ones stay", request.target);
-    if (!result->warnings.empty()) reply.effect += "; " + joined(result->warnings);
-    co_return reply;
+std::vector<control::IncidentSummary> ApiHandlers::incidents() {
+    return service_.incidents().list();
 }
 
-control::Task<control::UndrainReply> ApiHandlers::undrain(control::UndrainRequest request) {
-    using Reply = control::Outcome<control::UndrainReply>;
-    const auto result = co_await service_.undrain(request.target, request.by);
-    if (!result) co_return Reply(tl::unexpect, to_api_error(result.error()));
-    control::UndrainReply reply;
-    reply.target = request.target;
-    reply.effect = fmt::format("{} takes new flows again", request.target);
-    for (const auto& site : result->after.sites) {
-        if (std::ranges::find(result->sites, site.name) == result->sites.end()) continue;
-        if (site.ramp_end && (!reply.full_at || *reply.full_at < to_api(*site.ramp_end))) {
-            reply.full_at = to_api(*site.ramp_end);
-        }
-        if (site.verdict == failover::Verdict::kDark)
-            reply.effect += fmt::format("; {} stays dark", site.name);
-    }
-    reply.not_done = missing_of(*result, service_.config().pop.name);
-    co_return reply;
+control::Outcome<control::Incident> ApiHandlers::incident(std::uint64_t number) {
+    const control::Incident* found = service_.incidents().find(number);
+    if (found != nullptr) return *found;
+    return tl::unexpected(ApiError(api::ErrorCode::kNotFound, fmt::format("finding incident {}", number),
+                                   "there is none of that number, or it is no longer kept"));
 }
 
-control::Task<control::ReloadReply> ApiHandlers::reload() {
-    return service_.reload();
+control::Task<control::ReloadReply> ApiHandlers::reload(control::ReloadRequest request) {
+    std::optional<std::chrono::seconds> within;
+    if (request.confirm_within_s) within.emplace(*request.confirm_within_s);
+    return service_.reload(within);
+}
+
+control::Task<control::IntentReply> ApiHandlers::confirm_config() {
+    return service_.confirm_config();
+}
+
+control::Task<control::ConfigDiff> ApiHandlers::diff_config(control::ConfigDiffRequest request) {
+    return service_.diff_config(std::move(request.path));
 }
 
 api::Result<void> ApiHandlers::update_predictor(const Snapshot& snapshot) {

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "control/app/api_view.h"
 #include "control/app/service.h"
 #include "control/plan/predict.h"
 #include "control/server/server.h"
@@ -21,11 +22,18 @@ class ApiHandlers : public control::Handlers {
     std::vector<control::PoolStatus> pools() override;
     std::vector<control::BackendStatus> backends() override;
     control::EventPage events(std::optional<std::uint64_t> since, std::size_t limit) override;
+    std::vector<control::IncidentSummary> incidents() override;
+    control::Outcome<control::Incident> incident(std::uint64_t number) override;
     control::ConfigInfo config() override;
     control::MetricsInput metrics() override;
     control::Task<control::DrainReply> drain(control::DrainRequest request) override;
     control::Task<control::UndrainReply> undrain(control::UndrainRequest request) override;
-    control::Task<control::ReloadReply> reload() override;
+    control::Task<control::IntentReply> hold(control::HoldRequest request) override;
+    control::Task<control::IntentReply> release(control::ReleaseRequest request) override;
+    control::Task<control::IntentReply> weight(control::WeightRequest request) override;
+    control::Task<control::ReloadReply> reload(control::ReloadRequest request) override;
+    control::Task<control::IntentReply> confirm_config() override;
+    control::Task<control::ConfigDiff> diff_config(control::ConfigDiffRequest request) override;
     control::Outcome<std::vector<control::FlowPlacement>> trace(
         std::span<const control::FlowQuery> flows) override;
     control::Outcome<control::PlanFailReply> plan_fail(std::string_view domain) override;
@@ -33,6 +41,8 @@ class ApiHandlers : public control::Handlers {
   private:
     template <class View>
     auto view(View make);
+    [[nodiscard]] ViewInput view_input(const Snapshot& snapshot) const;
+    control::Task<control::IntentReply> simple_intent(failover::IntentRequest request, std::string effect);
     [[nodiscard]] api::Result<void> update_predictor(const Snapshot& snapshot);
 
     Service& service_;

@@ -41,6 +41,10 @@ void fill_host(const ViewInput& in, control::MetricsInput& out) {
     out.loop_lag_seconds = seconds(in.counters.loop_lag);
     out.probes_shed = in.probes_shed + in.snapshot.probes_shed;
     out.drains = static_cast<std::uint32_t>(in.snapshot.drains.size());
+    out.incidents = in.incidents.last();
+    out.incidents_open = static_cast<std::uint32_t>(in.incidents.open());
+    out.weights = static_cast<std::uint32_t>(in.snapshot.weights.size());
+    out.hold = in.snapshot.hold.has_value();
     out.events = in.events;
     out.events_not_written = in.events_not_written;
 }

@@ -85,6 +85,7 @@ Service::Service(boost::asio::io_context& io, config::Config config, ServiceOpti
       wakeup_(io),
       poll_(io),
       resync_(io),
+      trial_(io),
       unlocked_(io) {
     if (!options_.load) options_.load = config::load;
     if (!options_.write) {
@@ -109,6 +110,10 @@ api::Result<void> Service::load_state() {
     state_writer_ = std::make_unique<DurableWriter>(io_, pool_, folder + "/state", options_.write);
     intents_writer_ = std::make_unique<DurableWriter>(io_, pool_, folder + "/intents", options_.write);
     std::vector<std::string> alarms;
+    incident_files_ = std::make_unique<IncidentFiles>(
+        io_, folder + "/incidents", options_.write,
+        [this](const api::Error& error) { note(EventKind::kAlarm, error.to_string()); });
+    incidents_ = IncidentBook(incident_files_->read());
     auto state = read_stored<StoredState>(folder + "/state", decode_state, alarms);
     auto intents = read_stored<StoredIntents>(folder + "/intents", decode_intents, alarms);
     engine_.emplace(std::move(first_config_), std::move(state), std::move(intents), options_.now());
@@ -160,6 +165,8 @@ api::Result<void> Service::start() {
     bfd_.use(config());
     client_->start();
     poll_figures();
+    counters_.trial = options_.trial;
+    arm_trial();
     return {};
 }
 
@@ -172,17 +179,24 @@ void Service::stop() {
     tunnel_.reset();
     activations_.reset();
     bfd_.stop();
-    for (auto* timer : {&wakeup_, &poll_, &resync_, &unlocked_}) timer->cancel();
+    for (auto* timer : {&wakeup_, &poll_, &resync_, &trial_, &unlocked_}) timer->cancel();
     pool_.join();
     for (auto& event : std::exchange(pending_events_, {})) write_event(std::move(event));
+    if (incident_files_) {
+        incident_files_->save(incidents_);
+        incident_files_->stop(incidents_);
+    }
 }
 
 void Service::carry_out(Actions actions, Switched switched) {
     if (stopped_) return;
-    send_switches(actions, std::move(switched));
+    // Who waits, waits for the switches, or where there are none for the plan.
+    const bool plan_alone = actions.sites.empty() && actions.backends.empty() && actions.plan;
+    Switched planned = plan_alone ? std::move(switched) : Switched{};
+    if (!plan_alone) send_switches(actions, std::move(switched));
     send_limits(actions.limits);
     record(actions.events);
-    if (actions.plan) send_plan(*actions.plan);
+    if (actions.plan) send_plan(*actions.plan, std::move(planned));
     for (const auto& probe : actions.probes) {
         const auto site = site_of_backend_.find(probe.backend);
         probed_site_[probe.serial] = site == site_of_backend_.end() ? std::string() : site->second;
@@ -255,23 +269,28 @@ api::Result<std::uint64_t> Service::on_switched(const wire::SetReply& reply,
     return reply.switch_us();
 }
 
-void Service::send_plan(const api::ForwardingPlan& plan) {
+void Service::send_plan(const api::ForwardingPlan& plan, Switched switched) {
     ++counters_.plans;
     counters_.plan_sent = options_.now().monotonic;
     counters_.plan_lag.reset();
-    client_->apply_plan(plan, [this, generation = plan.generation](const auto& reply) {
-        const auto now = options_.now();
-        if (reply) {
-            counters_.plan_lag = now.monotonic - counters_.plan_sent;
-            carry_out(engine_->on_plan_applied(api::Generation(reply->generation()), now));
-            return;
-        }
-        // With the connection gone nobody knows; the next adoption tells.
-        if (reply.error().code == api::ErrorCode::kUnavailable) return;
-        ++counters_.plans_refused;
-        carry_out(engine_->on_plan_refused(generation, reply.error(), now));
-        resync_after(kResyncDelay);
-    });
+    client_->apply_plan(
+        plan, [this, generation = plan.generation, switched = std::move(switched)](const auto& reply) {
+            const auto now = options_.now();
+            if (switched) {
+                switched(reply ? api::Result<std::uint64_t>(reply->switch_us())
+                               : api::Result<std::uint64_t>(tl::unexpect, reply.error()));
+            }
+            if (reply) {
+                counters_.plan_lag = now.monotonic - counters_.plan_sent;
+                carry_out(engine_->on_plan_applied(api::Generation(reply->generation()), now));
+                return;
+            }
+            // With the connection gone nobody knows; the next adoption tells.
+            if (reply.error().code == api::ErrorCode::kUnavailable) return;
+            ++counters_.plans_refused;
+            carry_out(engine_->on_plan_refused(generation, reply.error(), now));
+            resync_after(kResyncDelay);
+        });
 }
 
 void Service::record(const std::vector<Event>& events) {
@@ -298,6 +317,7 @@ void Service::append(control::Event event) {
 
 void Service::flush_events() {
     for (auto& event : std::exchange(pending_events_, {})) write_event(std::move(event));
+    if (incident_files_) incident_files_->save(incidents_);
     if (notify_) notify_();
 }
 
@@ -306,6 +326,9 @@ void Service::write_event(control::Event event) {
                        : event.severity == "warning" ? spdlog::level::warn
                                                      : spdlog::level::info;
     spdlog::log(level, "{}", event.text);
+    if (const std::uint64_t incident = incidents_.on_event(event); incident > 0) {
+        event.data["incident"] = static_cast<std::int64_t>(incident);
+    }
     log_.append(std::move(event));
 }
 
@@ -332,6 +355,7 @@ void Service::poll_figures() {
                 stats_asked_ = false;
                 if (!reply) return;
                 figures_.on_stats(std::move(*reply));
+                watch_incidents();
                 if (connected_) carry_out(engine_->on_signals(signals_of(figures_.stats()), options_.now()));
             });
         }
@@ -352,6 +376,23 @@ api::Result<void> Service::prepare_tunnel(const config::Config& config) {
     }
     prober_.use(tunnel_);
     return {};
+}
+
+/// When the last flow of a dark site is gone.
+void Service::watch_incidents() {
+    const auto sites = incidents_.open_sites();
+    if (sites.empty() || figures_.stats().backends().empty()) return;
+    std::map<std::string, std::uint64_t> flows;
+    for (const auto& backend : figures_.stats().backends()) {
+        const auto site =
+            site_of_backend_.find(api::BackendId(static_cast<std::uint16_t>(backend.backend())));
+        if (site != site_of_backend_.end()) flows[site->second] += backend.flows();
+    }
+    for (const auto& site : sites) {
+        const auto found = flows.find(site);
+        if (found != flows.end()) incidents_.on_flows(site, found->second, to_api(options_.now().wall));
+    }
+    incident_files_->save(incidents_);
 }
 
 void Service::watch_backends() {

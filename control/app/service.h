@@ -22,10 +22,12 @@
 #include "control/api/messages.h"
 #include "control/app/activations.h"
 #include "control/app/bfd_link.h"
+#include "control/app/config_trial.h"
 #include "control/app/durable_writer.h"
 #include "control/app/engine.h"
 #include "control/app/event_log.h"
 #include "control/app/fast_path_figures.h"
+#include "control/app/incident_files.h"
 #include "control/health/prober.h"
 #include "control/health/tunnel.h"
 #include "control/publish/fast_path_client.h"
@@ -42,6 +44,8 @@ struct ServiceOptions {
     std::function<health::Now()> now = system_now;
     DurableWriter::Write write;                              ///< default: write_durably()
     std::function<config::Loaded(const std::string&)> load;  ///< default: config::load(); called off the loop
+    Documents config_text;       ///< of the configuration given; empty: it can't be brought back
+    std::optional<Trial> trial;  ///< of load_for_start()
     /// Turned off by tests that have no network namespace: next hops are then fed by hand.
     enum class Routes : std::uint8_t { kKernel, kNone } routes = Routes::kKernel;
 };
@@ -52,6 +56,7 @@ struct IntentResult {
     Snapshot after;
     std::vector<std::string> sites;
     std::vector<std::string> warnings;
+    bool changed = true;                     ///< false: a merge that brought nothing new
     std::optional<std::uint64_t> switch_us;  ///< first store to the last worker
     std::optional<api::Error> not_switched;  ///< on disk, but the fast path has not acknowledged
 };
@@ -69,7 +74,8 @@ struct ServiceCounters {
     health::nanoseconds last_switch{0};
     health::Monotonic plan_sent;
     std::optional<health::nanoseconds>
-        plan_lag;  ///< last publish to last acknowledgement; absent while one is missing
+        plan_lag;                ///< last publish to last acknowledgement; absent while one is missing
+    std::optional<Trial> trial;  ///< of the configuration
     std::map<std::pair<std::string, std::string>, std::uint64_t> probes;  ///< by site and outcome
     std::map<std::string, std::uint64_t> switches;                        ///< by site, applied
     std::map<std::string, std::uint64_t> verdict_changes;                 ///< by site
@@ -93,11 +99,14 @@ class Service {
     void on_events(std::function<void()> notify) { notify_ = std::move(notify); }
 
     /// Returns when the intent is on disk and the fast path has acknowledged it or is known not to.
-    [[nodiscard]] boost::asio::awaitable<api::Result<IntentResult>> drain(failover::DrainRequest request);
-    [[nodiscard]] boost::asio::awaitable<api::Result<IntentResult>> undrain(std::string target,
-                                                                            std::string by);
-    /// Reads the configuration anew. A bad one is refused whole, and what runs goes on.
-    [[nodiscard]] boost::asio::awaitable<control::Outcome<control::ReloadReply>> reload();
+    [[nodiscard]] boost::asio::awaitable<api::Result<IntentResult>> intend(failover::IntentRequest request);
+    /// Reads the configuration anew. A bad one is refused whole, and what runs goes on. With `confirm_within`
+    /// the one before is back after that time, also over a restart, unless confirm_config() was called.
+    [[nodiscard]] boost::asio::awaitable<control::Outcome<control::ReloadReply>> reload(
+        std::optional<std::chrono::seconds> confirm_within = std::nullopt);
+    [[nodiscard]] boost::asio::awaitable<control::Outcome<control::IntentReply>> confirm_config();
+    /// What the configuration at `path` would move; empty: the one that reload() would read.
+    [[nodiscard]] boost::asio::awaitable<control::Outcome<control::ConfigDiff>> diff_config(std::string path);
 
     [[nodiscard]] Snapshot snapshot() const { return engine_->snapshot(options_.now()); }
     [[nodiscard]] const config::Config& config() const { return engine_->config(); }
@@ -110,6 +119,7 @@ class Service {
     [[nodiscard]] const health::Tunnel* tunnel() const { return tunnel_.get(); }
     [[nodiscard]] const BfdLink& bfd() const { return bfd_; }
     [[nodiscard]] control::EventLog& log() { return log_; }
+    [[nodiscard]] const IncidentBook& incidents() const { return incidents_; }
     [[nodiscard]] bool switches_pending() const { return switches_pending_ > 0; }
 
     /// The kernel's routes changed. Public for tests without a kernel to follow.
@@ -117,11 +127,9 @@ class Service {
 
   private:
     using Switched = std::function<void(const api::Result<std::uint64_t>& switch_us)>;
-    using Prepare = std::function<api::Result<Engine::Prepared>()>;
 
     [[nodiscard]] api::Result<void> load_state();
     void load_activations();
-    [[nodiscard]] boost::asio::awaitable<api::Result<IntentResult>> carry_intent(Prepare prepare);
     [[nodiscard]] boost::asio::awaitable<api::Result<void>> write_intents(std::string content);
     [[nodiscard]] boost::asio::awaitable<api::Result<std::uint64_t>> commit_intent();
     [[nodiscard]] boost::asio::awaitable<void> lock();
@@ -133,12 +141,24 @@ class Service {
     api::Result<std::uint64_t> on_switched(const wire::SetReply& reply, const std::set<std::string>& sites,
                                            health::Monotonic asked);
     void send_limits(const std::vector<api::FlowLimit>& limits);
-    void send_plan(const api::ForwardingPlan& plan);
+    void send_plan(const api::ForwardingPlan& plan, Switched switched);
     void record(const std::vector<Event>& events);
     void note(EventKind kind, std::string reason);
     void append(control::Event event);
     void flush_events();
     void write_event(control::Event event);
+    void watch_incidents();
+
+    struct ReadConfig {
+        config::Loaded loaded;
+        Documents text;
+    };
+    [[nodiscard]] boost::asio::awaitable<ReadConfig> read_config(std::string path);
+    [[nodiscard]] control::ApiError refuse_config(const std::vector<config::Mistake>& mistakes);
+    [[nodiscard]] boost::asio::awaitable<api::Result<void>> keep_for_trial(Trial trial);
+    [[nodiscard]] boost::asio::awaitable<void> take_back();
+    api::Result<void> put_in_force(config::Config config);
+    void arm_trial();
     void name_backends();
     void arm(health::Monotonic at);
     void poll_figures();
@@ -159,6 +179,8 @@ class Service {
     std::unique_ptr<DurableWriter> state_writer_;
     std::unique_ptr<DurableWriter> intents_writer_;
     std::optional<Engine> engine_;
+    std::unique_ptr<IncidentFiles> incident_files_;
+    IncidentBook incidents_;
     FastPathFigures figures_;
     std::unique_ptr<DurableWriter> activations_writer_;
     std::unique_ptr<Activations> activations_;
@@ -170,6 +192,7 @@ class Service {
     boost::asio::steady_timer wakeup_;
     boost::asio::steady_timer poll_;
     boost::asio::steady_timer resync_;
+    boost::asio::steady_timer trial_;
     boost::asio::steady_timer unlocked_;  ///< cancelled when the lock is free
     std::function<void()> notify_;
     publish::NextHops next_hops_;

@@ -10,7 +10,7 @@
 #include "control/failover/bfd_watch.h"
 #include "control/failover/capacity.h"
 #include "control/failover/domains.h"
-#include "control/failover/drain.h"
+#include "control/failover/intents.h"
 #include "control/failover/single_writer.h"
 #include "control/failover/verdict.h"
 #include "control/health/rise_fall.h"
@@ -105,6 +105,11 @@ struct DrainStatus {
 /// A building, a campus, a city.
 using DomainStatus = failover::DomainStatus;
 
+struct WeightStatus {
+    std::string target;
+    failover::WeightOverride weight;
+};
+
 struct Snapshot {
     health::Now at;
     std::string pop;
@@ -120,6 +125,8 @@ struct Snapshot {
     std::vector<DomainStatus> domains;  ///< in the order of their paths
     std::vector<BackendStatus> backends;
     std::vector<DrainStatus> drains;
+    std::optional<failover::Hold> hold;
+    std::vector<WeightStatus> weights;
     /// What the fast path was told, for predictions.
     std::vector<api::SiteSwitch> site_switches;
     std::vector<api::BackendSwitch> backend_switches;

@@ -126,25 +126,98 @@ bool decode_line(LineReader& in, StoredState& state) {
     return true;
 }
 
-failover::Drain decode_drain(LineReader& in) {
-    failover::Drain drain;
+void put_target(TextWriter& out, const failover::Target& target) {
+    const bool backend = target.kind == failover::TargetKind::kBackend;
+    out.words(static_cast<unsigned>(target.kind), target.site, target.pool,
+              backend ? target.address.to_string() : std::string{}, target.domain);
+}
+
+failover::Target get_target(LineReader& in) {
+    failover::Target target;
     const auto kind = in.number<std::uint8_t>();
     if (kind > static_cast<std::uint8_t>(failover::TargetKind::kDomain)) in.fail();
-    drain.target.kind = static_cast<failover::TargetKind>(kind);
-    drain.target.site = in.text();
-    drain.target.pool = in.text();
-    if (drain.target.kind == failover::TargetKind::kBackend)
-        get(in, drain.target.address);
+    target.kind = static_cast<failover::TargetKind>(kind);
+    target.site = in.text();
+    target.pool = in.text();
+    if (target.kind == failover::TargetKind::kBackend)
+        get(in, target.address);
     else if (!in.text().empty())
         in.fail();
-    drain.target.domain = in.text();
-    drain.since.value = health::nanoseconds{in.number<std::int64_t>()};
-    drain.until.value = health::nanoseconds{in.number<std::int64_t>()};
+    target.domain = in.text();
+    return target;
+}
+
+health::WallTime get_time(LineReader& in) {
+    return {health::nanoseconds{in.number<std::int64_t>()}};
+}
+
+/// What every kind of intent has.
+template <class Intent>
+void put_rest(TextWriter& out, const Intent& intent) {
+    out.words(intent.since.value.count(), intent.until.value.count(), intent.here, intent.reason, intent.by,
+              intent.stamp.at.value.count(), intent.stamp.pop);
+    out.end();
+}
+
+template <class Intent>
+void get_rest(LineReader& in, Intent& intent) {
+    intent.since = get_time(in);
+    intent.until = get_time(in);
+    intent.here = in.flag();
+    intent.reason = in.text();
+    intent.by = in.text();
+    intent.stamp.at = get_time(in);
+    intent.stamp.pop = in.text();
+}
+
+failover::Drain decode_drain(LineReader& in) {
+    failover::Drain drain;
+    drain.target = get_target(in);
     drain.forced = in.flag();
     drain.last_resort = in.flag();
-    drain.reason = in.text();
-    drain.by = in.text();
+    drain.percent = in.number<std::uint32_t>();
+    if (drain.percent < 1 || drain.percent > 100) in.fail();
+    const bool has_deadline = in.flag();
+    const health::WallTime deadline = get_time(in);
+    if (has_deadline) drain.deadline = deadline;
+    if (!has_deadline && deadline != health::WallTime{}) in.fail();
+    get_rest(in, drain);
     return drain;
+}
+
+failover::WeightOverride decode_weight(LineReader& in) {
+    failover::WeightOverride weight;
+    weight.target = get_target(in);
+    weight.weight = in.number<std::uint32_t>();
+    if (weight.weight > 65535) in.fail();
+    weight.configured = in.number<std::uint64_t>();
+    get_rest(in, weight);
+    return weight;
+}
+
+/// False when the line's name is not known.
+bool decode_intent(LineReader& in, StoredIntents& intents) {
+    if (in.name() == "drain") {
+        intents.drains.push_back(decode_drain(in));
+    } else if (in.name() == "weight") {
+        intents.weights.push_back(decode_weight(in));
+    } else if (in.name() == "hold") {
+        if (intents.hold) in.fail();
+        get_rest(in, intents.hold.emplace());
+    } else if (in.name() == "removed") {
+        failover::Removed removed;
+        removed.key = in.text();
+        removed.until = get_time(in);
+        removed.stamp.at = get_time(in);
+        removed.stamp.pop = in.text();
+        intents.removed.push_back(std::move(removed));
+    } else {
+        return false;
+    }
+    const bool many =
+        intents.size() > failover::kMaxIntents || intents.removed.size() > failover::kMaxRemoved;
+    if (many) in.fail();
+    return true;
 }
 
 tl::unexpected<api::Error> bad_line(std::string_view kind, std::size_t index, const LineReader& line) {
@@ -172,12 +245,25 @@ std::string encode(const StoredState& state) {
 std::string encode(const StoredIntents& intents) {
     TextWriter out(kIntents);
     for (const failover::Drain& drain : intents.drains) {
-        const failover::Target& target = drain.target;
-        const bool backend = target.kind == failover::TargetKind::kBackend;
-        out.line("drain", static_cast<unsigned>(target.kind), target.site, target.pool,
-                 backend ? target.address.to_string() : std::string{}, target.domain,
-                 drain.since.value.count(), drain.until.value.count(), drain.forced, drain.last_resort,
-                 drain.reason, drain.by);
+        out.begin("drain");
+        put_target(out, drain.target);
+        out.words(drain.forced, drain.last_resort, drain.percent, drain.deadline.has_value(),
+                  drain.deadline.value_or(health::WallTime{}).value.count());
+        put_rest(out, drain);
+    }
+    if (intents.hold) {
+        out.begin("hold");
+        put_rest(out, *intents.hold);
+    }
+    for (const failover::WeightOverride& weight : intents.weights) {
+        out.begin("weight");
+        put_target(out, weight.target);
+        out.words(weight.weight, weight.configured);
+        put_rest(out, weight);
+    }
+    for (const failover::Removed& removed : intents.removed) {
+        out.line("removed", removed.key, removed.until.value.count(), removed.stamp.at.value.count(),
+                 removed.stamp.pop);
     }
     return out.finish();
 }
@@ -199,9 +285,7 @@ api::Result<StoredIntents> decode_intents(std::string_view text) {
     StoredIntents intents;
     for (std::size_t i = 0; i < lines->size(); ++i) {
         LineReader& line = (*lines)[i];
-        if (line.name() != "drain") return bad_line(kIntents, i, line);
-        intents.drains.push_back(decode_drain(line));
-        if (!line.ok()) return bad_line(kIntents, i, line);
+        if (!decode_intent(line, intents) || !line.ok()) return bad_line(kIntents, i, line);
     }
     return intents;
 }

@@ -1,9 +1,9 @@
 // What the control process keeps on disk, as text.
 //
-// Two files, so that the slow and the careful do not wait for each other: `intents` (drains; written and
-// fsynced before an operator gets an answer) and `state` (ids, generation, phases; written when convenient,
-// since the fast path holds the same). Each is replaced as a whole (app/durable_file.h) and ends with a
-// checksum. Pure functions, any thread.
+// Two files, so that the slow and the careful do not wait for each other: `intents` (drains, hold, weights;
+// written and fsynced before an operator gets an answer) and `state` (ids, generation, phases; written when
+// convenient, since the fast path holds the same). Each is replaced as a whole (app/durable_file.h) and ends
+// with a checksum. Pure functions, any thread.
 #pragma once
 
 #include <map>
@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "control/failover/admission.h"
-#include "control/failover/drain.h"
+#include "control/failover/intents.h"
 #include "control/plan/ids.h"
 #include "dataplane/api/result.h"
 
@@ -25,10 +25,7 @@ struct StoredState {
     bool operator==(const StoredState&) const = default;
 };
 
-struct StoredIntents {
-    std::vector<failover::Drain> drains;
-    bool operator==(const StoredIntents&) const = default;
-};
+using StoredIntents = failover::Intents;
 
 [[nodiscard]] std::string encode(const StoredState& state);
 [[nodiscard]] std::string encode(const StoredIntents& intents);

@@ -23,11 +23,18 @@ class TextWriter {
   public:
     explicit TextWriter(std::string_view kind) { line(kind, 1); }
     template <class... Words>
-    void line(std::string_view name, const Words&... words) {
-        text_ += name;
-        (add(words), ...);
-        text_ += '\n';
+    void line(std::string_view name, const Words&... all) {
+        begin(name);
+        words(all...);
+        end();
     }
+    /// A line in parts.
+    void begin(std::string_view name) { text_ += name; }
+    template <class... Words>
+    void words(const Words&... all) {
+        (add(all), ...);
+    }
+    void end() { text_ += '\n'; }
     /// The whole text with its checksum.
     [[nodiscard]] std::string finish();
 

@@ -7,7 +7,7 @@ namespace detour::app {
 namespace {
 
 failover::Gate gate_of(const api::SiteSwitch& value) {
-    return {value.admit, value.admit_mid, value.keep};
+    return {value.admit, value.admit_mid, value.keep, value.end_flows};
 }
 
 }  // namespace
@@ -39,7 +39,8 @@ void Switchboard::adopt(const std::vector<api::SiteSwitch>& sites,
 bool Switchboard::want(api::SiteId site, std::optional<api::PoolId> pool, const failover::Gate& gate) {
     if (!connected_ || in_force(site, pool) == gate) return false;
     api::SiteSwitch& value = sites_[{site, pool}];
-    value = {site, pool, api::Sequence{value.sequence.value() + 1}, gate.admit, gate.admit_mid, gate.keep};
+    value = {site,      pool,          api::Sequence{value.sequence.value() + 1}, gate.admit, gate.admit_mid,
+             gate.keep, gate.end_flows};
     changed_sites_.insert({site, pool});
     return true;
 }
@@ -47,7 +48,7 @@ bool Switchboard::want(api::SiteId site, std::optional<api::PoolId> pool, const 
 bool Switchboard::want(api::BackendId backend, BackendFlags flags) {
     if (!connected_ || in_force(backend) == flags) return false;
     api::BackendSwitch& value = backends_[backend];
-    value = {backend, api::Sequence{value.sequence.value() + 1}, flags.up, flags.keep};
+    value = {backend, api::Sequence{value.sequence.value() + 1}, flags.up, flags.keep, flags.end_flows};
     changed_backends_.insert(backend);
     return true;
 }
@@ -59,7 +60,9 @@ failover::Gate Switchboard::in_force(api::SiteId site, std::optional<api::PoolId
 
 BackendFlags Switchboard::in_force(api::BackendId backend) const {
     const auto found = backends_.find(backend);
-    return found == backends_.end() ? BackendFlags{} : BackendFlags{found->second.up, found->second.keep};
+    return found == backends_.end()
+               ? BackendFlags{}
+               : BackendFlags{found->second.up, found->second.keep, found->second.end_flows};
 }
 
 api::Sequence Switchboard::sequence(api::SiteId site) const {

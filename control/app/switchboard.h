@@ -18,6 +18,7 @@ namespace detour::app {
 struct BackendFlags {
     bool up = true;
     bool keep = true;
+    bool end_flows = false;
     bool operator==(const BackendFlags&) const = default;
 };
 

@@ -28,6 +28,17 @@ api::Admit ramp_admit(WallTime start, milliseconds ramp, WallTime now) noexcept 
     return std::max(kRampFloor, api::Admit{admit});
 }
 
+namespace {
+
+/// How long a ramp takes to come to `admit`.
+health::nanoseconds time_to(api::Admit admit, milliseconds ramp) noexcept {
+    const double part = static_cast<double>(admit.value()) / api::kAdmitAll.value();
+    const auto whole = static_cast<double>(health::nanoseconds(ramp).count());
+    return health::nanoseconds(static_cast<std::int64_t>(part * whole));
+}
+
+}  // namespace
+
 milliseconds ramp_step(milliseconds ramp) noexcept {
     return std::clamp(ramp / 400, milliseconds{250}, milliseconds{1000});
 }
@@ -41,28 +52,26 @@ void Admission::adopt(const Gate& in_force, const std::optional<AdmissionRecord>
     quiet_since_ = now.monotonic;
     if (!in_force.keep || in_force.admit == api::kAdmitNone) {
         // Out of service. A drained one is live below the drain, unless the disk or a missing `keep` say
-        // otherwise.
+        // otherwise; but a drain past its deadline takes `keep` as well.
+        const bool stranded = !in_force.keep && !let_go_;
         if (stored_out) record_ = *stored;
-        if (!stored_out && (!drained_ || !in_force.keep)) {
+        if (!stored_out && (!drained() || stranded)) {
             record_.phase = Phase::kDark;
             record_.dark_since = now.wall;
             record_.mid_before = in_force.admit_mid;
         }
-        record_.stranded = !in_force.keep;
-        if (!in_force.keep) record_.phase = Phase::kDark;
+        record_.stranded = stranded;
+        if (stranded) record_.phase = Phase::kDark;
     } else if (stored && stored->phase == Phase::kDark && stored->trickle && in_force.admit <= kRampFloor) {
         record_ = *stored;
-    } else if (!drained_ && in_force.admit < api::kAdmitAll) {
+    } else if (in_force.admit < limit_) {
         record_.phase = Phase::kRamping;
-        const double part = static_cast<double>(in_force.admit.value()) / api::kAdmitAll.value();
-        const auto passed = health::nanoseconds(
-            static_cast<std::int64_t>(part * static_cast<double>(health::nanoseconds(rules.ramp).count())));
-        record_.ramp_start = now.wall + -passed;
+        record_.ramp_start = now.wall + -time_to(in_force.admit, rules.ramp);
         if (stored && stored->phase == Phase::kRamping) record_.ramp_start = stored->ramp_start;
         reached_ = in_force.admit;
         next_step_ = now.monotonic;
     }
-    if (drained_) mid_drained_ = in_force.admit_mid;
+    if (limited() && !let_go_) mid_drained_ = in_force.admit_mid;
 }
 
 void Admission::restore(const AdmissionRecord& record, const AdmissionRules& rules, Now now) {
@@ -80,21 +89,23 @@ api::Admit Admission::mid() const noexcept {
         case Phase::kRamping:
             return api::kAdmitNone;
         case Phase::kLive:
-            return drained_ ? mid_drained_ : api::kAdmitAll;
+            return limited() ? mid_drained_ : api::kAdmitAll;
     }
     return api::kAdmitAll;
 }
 
 Gate Admission::gate() const noexcept {
     Gate gate;
-    gate.admit_mid = mid();
-    gate.keep = !record_.stranded;
-    if (!drained_ && trickles())
-        gate.admit = kRampFloor;
-    else if (drained_ || record_.phase == Phase::kDark || record_.phase == Phase::kHeld)
+    gate.admit_mid = let_go_ ? api::kAdmitNone : mid();
+    gate.keep = !record_.stranded && !let_go_;
+    gate.end_flows = let_go_ && !record_.stranded;
+    gate.admit = limit_;
+    if (trickles())
+        gate.admit = std::min(limit_, kRampFloor);
+    else if (record_.phase == Phase::kDark || record_.phase == Phase::kHeld)
         gate.admit = api::kAdmitNone;
     else if (record_.phase == Phase::kRamping)
-        gate.admit = reached_;
+        gate.admit = std::min(limit_, reached_);
     return gate;
 }
 
@@ -102,7 +113,7 @@ void Admission::darken(Now now, bool bad_answers) {
     if (record_.phase == Phase::kDark) return;
     const api::Admit mid_before = mid();
     before_ = record_;
-    const bool hold = drained_ || record_.phase == Phase::kHeld;
+    const bool hold = limited() || record_.phase == Phase::kHeld;
     record_ = {};
     record_.phase = Phase::kDark;
     record_.hold_on_return = hold;
@@ -138,7 +149,7 @@ void Admission::lighten(Now now, const AdmissionRules& rules) {
     record_.trickle = false;
     const bool too_long =
         rules.auto_return_within && now.wall - record_.dark_since > *rules.auto_return_within;
-    if (drained_ || record_.hold_on_return || too_long) {
+    if (limited() || record_.hold_on_return || too_long) {
         record_.phase = Phase::kHeld;
     } else {
         start_ramp(now, rules);
@@ -149,27 +160,31 @@ void Admission::release(Now now, const AdmissionRules& rules) {
     if (record_.phase == Phase::kHeld || trickles()) start_ramp(now, rules);
 }
 
-void Admission::start_ramp(Now now, const AdmissionRules& rules) {
+void Admission::start_ramp(Now now, const AdmissionRules& rules, api::Admit from) {
     record_ = {};
     if (rules.ramp.count() <= 0) return;
     record_.phase = Phase::kRamping;
     record_.ramp_start = now.wall;
-    reached_ = kRampFloor;
+    reached_ = std::max(from, kRampFloor);
+    if (reached_ > kRampFloor) record_.ramp_start = now.wall + -time_to(reached_, rules.ramp);
     next_step_ = now.monotonic + ramp_step(rules.ramp);
 }
 
-void Admission::drain() noexcept {
-    if (drained_) return;
-    mid_drained_ = mid();
-    drained_ = true;
-    if (record_.phase == Phase::kRamping) record_ = {};
+void Admission::drain(api::Admit left) noexcept {
+    if (!limited()) mid_drained_ = mid();
+    limit_ = left;
+    if (record_.phase == Phase::kRamping && reached_ >= left) record_ = {};
 }
 
 void Admission::undrain(Now now, const AdmissionRules& rules, DrainEnd end) {
-    if (!drained_) return;
-    drained_ = false;
+    if (!limited()) return;
+    const api::Admit before = gate().admit;
+    limit_ = api::kAdmitAll;
+    let_go_ = false;
     if (record_.phase == Phase::kDark) record_.hold_on_return = end == DrainEnd::kExpired;
-    if (record_.phase == Phase::kLive) start_ramp(now, rules);
+    // A ramp that went on above what the drain left goes on from there: no flow moves at once.
+    const bool beyond = record_.phase == Phase::kRamping && reached_ > before;
+    if (record_.phase == Phase::kLive || beyond) start_ramp(now, rules, before);
 }
 
 void Admission::sign_of_life(Now now) noexcept {
@@ -183,7 +198,10 @@ void Admission::tick(Now now, const AdmissionRules& rules) {
         if (now.wall < record_.ramp_start) record_.ramp_start = now.wall;
         reached_ = std::max(reached_, ramp_admit(record_.ramp_start, rules.ramp, now.wall));
         next_step_ = now.monotonic + ramp_step(rules.ramp);
-        if (reached_ == api::kAdmitAll) record_ = {};
+        if (reached_ == api::kAdmitAll) {
+            record_ = {};
+            mid_drained_ = api::kAdmitAll;
+        }
     }
     if (record_.phase == Phase::kDark && !record_.stranded && rules.strand_after &&
         now.monotonic - quiet_since_ >= *rules.strand_after) {

@@ -41,6 +41,7 @@ struct Gate {
     api::Admit admit = api::kAdmitAll;
     api::Admit admit_mid = api::kAdmitAll;
     bool keep = true;
+    bool end_flows = false;  ///< with keep false: a drain's deadline, the site is alive
     bool operator==(const Gate&) const = default;
 };
 
@@ -88,9 +89,13 @@ class Admission {
     void lighten(Now now, const AdmissionRules& rules);
     /// A held one may come back (undrain, or nothing else can take the traffic). No effect in other phases.
     void release(Now now, const AdmissionRules& rules);
-    void drain() noexcept;
-    /// The drain is over: ramps back when it is live; stays as it is when dark or held. One that only expired
-    /// never lets a dark one come back by itself.
+    /// At most `left` of its new flows from now on. A drain that is to leave more than the one before is put
+    /// in force after undrain().
+    void drain(api::Admit left = api::kAdmitNone) noexcept;
+    /// The deadline of a whole drain has passed: `keep` goes too. No effect when it is not drained.
+    void let_go() noexcept { let_go_ = drained(); }
+    /// The drain is over: ramps on from what it left when it is live; stays as it is when dark or held. One
+    /// that only expired never lets a dark one come back by itself.
     void undrain(Now now, const AdmissionRules& rules, DrainEnd end);
     /// A probe was answered, or a pinned flow's ACK advanced: the strand clock starts again.
     void sign_of_life(Now now) noexcept;
@@ -103,19 +108,24 @@ class Admission {
     [[nodiscard]] Gate gate() const noexcept;
     [[nodiscard]] const AdmissionRecord& record() const noexcept { return record_; }
     [[nodiscard]] Phase phase() const noexcept { return record_.phase; }
-    [[nodiscard]] bool drained() const noexcept { return drained_; }
+    /// Drained whole, or by a part at least.
+    [[nodiscard]] bool drained() const noexcept { return limit_ == api::kAdmitNone; }
+    [[nodiscard]] bool limited() const noexcept { return limit_ < api::kAdmitAll; }
+    [[nodiscard]] api::Admit limit() const noexcept { return limit_; }
+    [[nodiscard]] bool has_let_go() const noexcept { return let_go_; }
     /// Dark with a trickle of new flows.
     [[nodiscard]] bool trickles() const noexcept { return record_.phase == Phase::kDark && record_.trickle; }
     /// Of darken() in this run; absent when dark was adopted or restored.
     [[nodiscard]] std::optional<Monotonic> dark_at() const noexcept { return dark_at_; }
 
   private:
-    void start_ramp(Now now, const AdmissionRules& rules);
+    void start_ramp(Now now, const AdmissionRules& rules, api::Admit from = kRampFloor);
     [[nodiscard]] api::Admit mid() const noexcept;
 
     AdmissionRecord record_;
     std::optional<AdmissionRecord> before_;  ///< what relight() goes back to
-    bool drained_ = false;
+    api::Admit limit_ = api::kAdmitAll;      ///< by drains
+    bool let_go_ = false;
     api::Admit mid_drained_ = api::kAdmitAll;
     api::Admit reached_ = api::kAdmitAll;  ///< of the ramp; never goes back
     Monotonic next_step_;

@@ -1,14 +1,17 @@
 // Drains: what operators take out of service, and until when.
 //
+// It takes all new flows away, or a percentage; established ones stay until its deadline, if it has one.
 // A drain names a site ("pangyo"), a pool in a site ("talk@pangyo"), a backend ("10.1.0.11") or a domain
 // ("kr/seongnam": every site in it, also one that is added later). Plain values, any thread.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "config/model.h"
+#include "control/failover/stamp.h"
 #include "control/health/now.h"
 #include "dataplane/api/result.h"
 
@@ -42,9 +45,13 @@ struct DrainRequest {
     std::string target;
     std::chrono::milliseconds duration = kDefaultDrain;  ///< 1 s … kLongestDrain
     std::string reason;
-    std::string by;            ///< who asked, for the timeline
-    bool force = false;        ///< past the rail min_sites
-    bool last_resort = false;  ///< may take traffic when nothing else can
+    std::string by;               ///< who asked, for the timeline
+    bool force = false;           ///< past the rail min_sites
+    bool last_resort = false;     ///< may take traffic when nothing else can
+    std::uint32_t percent = 100;  ///< 1 … 100 of the new flows are taken away
+    /// From now on: then the established flows are reset too. 0: at once.
+    std::optional<std::chrono::milliseconds> deadline;
+    bool here = false;  ///< this PoP alone
 };
 
 struct Drain {
@@ -55,7 +62,16 @@ struct Drain {
     health::WallTime until;
     bool forced = false;
     bool last_resort = false;
+    std::uint32_t percent = 100;
+    std::optional<health::WallTime> deadline;  ///< established flows are let go; absent: never
+    bool here = false;                         ///< this PoP alone
+    Stamp stamp;
     bool operator==(const Drain&) const = default;
+    /// What a drained site still admits.
+    [[nodiscard]] api::Admit left() const noexcept {
+        return api::Admit{static_cast<std::uint16_t>(api::kAdmitAll.value() * (100U - percent) / 100U)};
+    }
+    [[nodiscard]] bool lets_go(health::WallTime now) const noexcept { return deadline && *deadline <= now; }
 };
 
 }  // namespace detour::failover

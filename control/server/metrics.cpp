@@ -40,6 +40,10 @@ constexpr std::array kFamilies{
     MetricFamily{"detour_probes_shed_total", kCounter,
                  "Probes left out because the control process was overloaded."},
     MetricFamily{"detour_drains", kGauge, "Drains in force."},
+    MetricFamily{"detour_weight_overrides", kGauge, "Weights that operators have set and that are in force."},
+    MetricFamily{"detour_hold", kGauge, "1 while automation is on hold."},
+    MetricFamily{"detour_incidents_total", kCounter, "Incidents that were given a number."},
+    MetricFamily{"detour_incidents_open", kGauge, "Incidents that are not closed."},
     MetricFamily{"detour_events_total", kCounter, "Events recorded."},
     MetricFamily{"detour_events_not_written_total", kCounter, "Events that the file on disk lacks."},
     MetricFamily{"detour_site_verdict", kGauge, "1 for the verdict that the site has, 0 for the others."},
@@ -210,6 +214,10 @@ void write_process(Page& page, const MetricsInput& in) {
     }
     single("detour_probes_shed_total", in.probes_shed);
     single("detour_drains", in.drains);
+    single("detour_weight_overrides", in.weights);
+    single("detour_hold", in.hold ? 1 : 0);
+    single("detour_incidents_total", in.incidents);
+    single("detour_incidents_open", in.incidents_open);
     single("detour_events_total", in.events);
     single("detour_events_not_written_total", in.events_not_written);
 }

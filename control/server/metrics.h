@@ -117,6 +117,10 @@ struct MetricsInput {
     double loop_lag_seconds = 0;
     std::uint64_t probes_shed = 0;
     std::uint32_t drains = 0;
+    std::uint32_t weights = 0;  ///< set by operators
+    bool hold = false;
+    std::uint64_t incidents = 0;  ///< ever
+    std::uint32_t incidents_open = 0;
     std::uint64_t events = 0;
     std::uint64_t events_not_written = 0;  ///< to disk
     std::vector<WorkerMetrics> workers;

@@ -23,9 +23,12 @@ constexpr std::size_t kTraceChunk = 2048;
 constexpr std::size_t kDefaultEventPage = 100;
 constexpr std::uint64_t kLongestDrainSeconds = 366ULL * 24 * 3600;
 
-constexpr std::array<std::string_view, 8> kGetPaths{"/v1/version",  "/v1/status", "/v1/sites",  "/v1/pools",
-                                                    "/v1/backends", "/v1/events", "/v1/config", "/v1/plan"};
-constexpr std::array<std::string_view, 4> kPostPaths{"/v1/drain", "/v1/undrain", "/v1/reload", "/v1/trace"};
+constexpr std::array<std::string_view, 9> kGetPaths{"/v1/version",   "/v1/status",   "/v1/sites",
+                                                    "/v1/pools",     "/v1/backends", "/v1/events",
+                                                    "/v1/incidents", "/v1/config",   "/v1/plan"};
+constexpr std::array<std::string_view, 9> kPostPaths{"/v1/drain",   "/v1/undrain",        "/v1/hold",
+                                                     "/v1/release", "/v1/weight",         "/v1/reload",
+                                                     "/v1/trace",   "/v1/config/confirm", "/v1/config/diff"};
 constexpr std::string_view kMetricsPath = "/metrics";
 
 bool holds(const auto& paths, std::string_view path) {
@@ -106,6 +109,26 @@ HttpReply not_allowed(std::string_view method, std::string_view path, std::strin
     return reply;
 }
 
+/// Empty: it is right, or absent.
+std::string wrong_time(const std::optional<std::uint64_t>& seconds, std::uint64_t least,
+                       std::string_view name) {
+    if (!seconds || (*seconds >= least && *seconds <= kLongestDrainSeconds)) return {};
+    return fmt::format("{} is {}, expected {} to {}", name, *seconds, least, kLongestDrainSeconds);
+}
+
+/// A hold, a release or a weight.
+template <class T>
+Outcome<T> checked_intent(const HttpRequest& request) {
+    auto asked = from_json<T>(request.body);
+    if (!asked) return tl::unexpected(ApiError(asked.error()));
+    if constexpr (requires { asked->for_s; }) {
+        if (auto wrong = wrong_time(asked->for_s, 1, "for_s"); !wrong.empty())
+            return tl::unexpected(ApiError(api::ErrorCode::kInvalidArgument, "reading the request", wrong));
+    }
+    asked->by = asked_by(asked->by, request.peer);
+    return *asked;
+}
+
 Outcome<DrainRequest> checked_drain(const HttpRequest& request) {
     auto drain = from_json<DrainRequest>(request.body);
     if (!drain) return tl::unexpected(ApiError(drain.error()));
@@ -113,9 +136,8 @@ Outcome<DrainRequest> checked_drain(const HttpRequest& request) {
         return tl::unexpected(ApiError(api::ErrorCode::kInvalidArgument, "reading a drain", std::move(what)));
     };
     if (drain->target.empty()) return invalid("target is empty");
-    if (drain->for_s && (*drain->for_s == 0 || *drain->for_s > kLongestDrainSeconds)) {
-        return invalid(fmt::format("for_s is {}, expected 1 to {}", *drain->for_s, kLongestDrainSeconds));
-    }
+    if (auto wrong = wrong_time(drain->for_s, 1, "for_s"); !wrong.empty()) return invalid(wrong);
+    if (auto wrong = wrong_time(drain->deadline_s, 0, "deadline_s"); !wrong.empty()) return invalid(wrong);
     drain->by = asked_by(drain->by, request.peer);
     return *drain;
 }
@@ -188,6 +210,7 @@ HttpReply Router::get(const HttpRequest& request) {
     if (path == "/v1/events") return events(request.target);
     if (path == "/v1/config") return json_reply(handlers_.config());
     if (path == "/v1/plan") return plan(request.target);
+    if (path == "/v1/incidents") return incidents(request.target);
     return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
             .body = render_metrics(handlers_.metrics(), context_.api_metrics())};
 }
@@ -205,6 +228,13 @@ HttpReply Router::events(std::string_view target) {
     return json_reply(handlers_.events(*since, wanted));
 }
 
+HttpReply Router::incidents(std::string_view target) {
+    const auto number = query_number(target, "number");
+    if (!number) return error_reply(number.error());
+    if (!*number) return json_reply(handlers_.incidents());
+    return json_reply(handlers_.incident(**number));
+}
+
 HttpReply Router::plan(std::string_view target) {
     const auto domain = query_value(target, "fail");
     if (!domain) return error_reply(domain.error());
@@ -218,9 +248,8 @@ HttpReply Router::plan(std::string_view target) {
 asio::awaitable<HttpReply> Router::post(HttpRequest request) {
     const std::string_view path = path_of(request.target);
     if (path == "/v1/trace") co_return co_await trace(std::move(request.body));
-    if (path == "/v1/reload") {
-        co_return json_reply(co_await bounded(handlers_.reload(), context_, "reloading the configuration"));
-    }
+    if (path == "/v1/reload" || path.starts_with("/v1/config/"))
+        co_return co_await config(std::move(request));
     if (path == "/v1/drain") {
         auto drain = checked_drain(request);
         if (!drain) co_return error_reply(drain.error());
@@ -228,11 +257,52 @@ asio::awaitable<HttpReply> Router::post(HttpRequest request) {
         co_return json_reply(
             co_await bounded(handlers_.drain(std::move(*drain)), context_, std::move(doing)));
     }
+    if (path != "/v1/undrain") co_return co_await intent(std::move(request));
     auto undrain = checked_undrain(request);
     if (!undrain) co_return error_reply(undrain.error());
     std::string doing = "undraining " + undrain->target;
     co_return json_reply(
         co_await bounded(handlers_.undrain(std::move(*undrain)), context_, std::move(doing)));
+}
+
+asio::awaitable<HttpReply> Router::config(HttpRequest request) {
+    const std::string path(path_of(request.target));
+    const std::string body = request.body.empty() ? "{}" : request.body;
+    if (path == "/v1/config/confirm") {
+        co_return json_reply(
+            co_await bounded(handlers_.confirm_config(), context_, "confirming the configuration"));
+    }
+    if (path == "/v1/config/diff") {
+        auto asked = from_json<ConfigDiffRequest>(body);
+        if (!asked) co_return error_reply(asked.error());
+        co_return json_reply(
+            co_await bounded(handlers_.diff_config(std::move(*asked)), context_, "comparing configurations"));
+    }
+    auto asked = from_json<ReloadRequest>(body);
+    if (!asked) co_return error_reply(asked.error());
+    if (auto wrong = wrong_time(asked->confirm_within_s, 1, "confirm_within_s"); !wrong.empty()) {
+        co_return error_reply(
+            ApiError(api::ErrorCode::kInvalidArgument, "reloading the configuration", wrong));
+    }
+    co_return json_reply(
+        co_await bounded(handlers_.reload(std::move(*asked)), context_, "reloading the configuration"));
+}
+
+asio::awaitable<HttpReply> Router::intent(HttpRequest request) {
+    const std::string path(path_of(request.target));
+    if (path == "/v1/hold") {
+        auto asked = checked_intent<HoldRequest>(request);
+        if (!asked) co_return error_reply(asked.error());
+        co_return json_reply(co_await bounded(handlers_.hold(std::move(*asked)), context_, "holding"));
+    }
+    if (path == "/v1/release") {
+        auto asked = checked_intent<ReleaseRequest>(request);
+        if (!asked) co_return error_reply(asked.error());
+        co_return json_reply(co_await bounded(handlers_.release(std::move(*asked)), context_, "releasing"));
+    }
+    auto asked = checked_intent<WeightRequest>(request);
+    if (!asked) co_return error_reply(asked.error());
+    co_return json_reply(co_await bounded(handlers_.weight(std::move(*asked)), context_, "setting a weight"));
 }
 
 asio::awaitable<HttpReply> Router::trace(std::string body) {

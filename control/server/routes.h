@@ -63,10 +63,13 @@ class Router {
   private:
     boost::asio::awaitable<HttpReply> dispatch(HttpRequest request);
     boost::asio::awaitable<HttpReply> post(HttpRequest request);
+    boost::asio::awaitable<HttpReply> intent(HttpRequest request);
+    boost::asio::awaitable<HttpReply> config(HttpRequest request);
     boost::asio::awaitable<HttpReply> trace(std::string body);
     HttpReply get(const HttpRequest& request);
     HttpReply events(std::string_view target);
     HttpReply plan(std::string_view target);
+    HttpReply incidents(std::string_view target);
 
     Handlers& handlers_;
     Context context_;

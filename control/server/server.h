@@ -37,12 +37,20 @@ class Handlers {
     virtual std::vector<BackendStatus> backends() = 0;
     /// Events after `since`, oldest first; without `since` the newest `limit` (1 … kMaxEventPage).
     virtual EventPage events(std::optional<std::uint64_t> since, std::size_t limit) = 0;
+    /// Newest first.
+    virtual std::vector<IncidentSummary> incidents() = 0;
+    virtual Outcome<Incident> incident(std::uint64_t number) = 0;
     virtual ConfigInfo config() = 0;
     virtual MetricsInput metrics() = 0;
     /// Done when the drain is on disk and the fast path has acknowledged it or is known to be away.
     virtual Task<DrainReply> drain(DrainRequest request) = 0;
     virtual Task<UndrainReply> undrain(UndrainRequest request) = 0;
-    virtual Task<ReloadReply> reload() = 0;
+    virtual Task<IntentReply> hold(HoldRequest request) = 0;
+    virtual Task<IntentReply> release(ReleaseRequest request) = 0;
+    virtual Task<IntentReply> weight(WeightRequest request) = 0;
+    virtual Task<ReloadReply> reload(ReloadRequest request) = 0;
+    virtual Task<IntentReply> confirm_config() = 0;
+    virtual Task<ConfigDiff> diff_config(ConfigDiffRequest request) = 0;
     /// One placement per flow, in order. Called with at most 2048 flows at a time, the loop runs in between.
     virtual Outcome<std::vector<FlowPlacement>> trace(std::span<const FlowQuery> flows) = 0;
     virtual Outcome<PlanFailReply> plan_fail(std::string_view domain) = 0;

@@ -23,7 +23,7 @@ START = "2026-05-01T03:04:05.678901Z"
 DEADLINE = 60  # of one lbctl; never reached when all is well
 
 DRAIN = {"target": "pangyo", "kind": "site", "since": START, "expires": "2099-05-01T03:34:05.000000Z", "reason": "maintenance",
-         "by": "kim (root)", "forced": False, "last_resort": False, "acknowledged": True, "new_flows_per_second": 0.0,
+         "by": "kim (root)", "forced": False, "last_resort": False, "percent": 100, "acknowledged": True, "new_flows_per_second": 0.0,
          "flows_left": 0}
 SITES = [
     {"name": "pangyo", "domain": ["kr", "seongnam", "pangyo"], "tier": "active", "verdict": "dark", "since": START,
@@ -47,7 +47,10 @@ STATUS = {"version": VERSION, "now": "2026-05-01T04:05:06.000000Z", "state": "al
           "dataplane": {"connected": True, "version": "9.9.9", "restored": False, "generation": 42, "acknowledged": 42,
                         "rebuilds": 7, "problem": "",
                         "workers": [{"worker": 0, "acknowledged": 42, "flows_v4": 1234567, "flows_v6": 3}]},
-          "sites": SITES, "pools": 1, "pools_not_ok": 1, "drains": [DRAIN]}
+          "sites": SITES, "pools": 1, "pools_not_ok": 1, "drains": [DRAIN],
+          "hold": {"since": START, "expires": "2099-05-01T03:34:05.000000Z", "reason": "storm", "by": "kim"},
+          "weights": [{"target": "talk@anyang", "weight": 25, "since": START, "expires": "2099-05-01T03:34:05.000000Z",
+                       "reason": "canary", "by": "kim", "here": True}]}
 EVENTS = [{"sequence": n, "time": f"2026-05-01T03:04:{n:02}.678901Z", "kind": "verdict", "severity": "alarm",
            "site": "pangyo", "text": "suspect -> dark", "data": {"switch_us": 200 + n, "monotonic_us": 9, "to": "dark"}} for n in range(1, 6)]
 DRAINED = {"drain": DRAIN, "effect": "no new flow goes there", "switch_us": 210, "not_done": [],
@@ -57,8 +60,17 @@ PLAN = {"domain": "kr", "failing": ["pangyo"], "warnings": ["capacity of anyang 
         "pools": [{"pool": "talk", "lost": False,
                    "sites": [{"site": "pangyo", "fails": True, "now": 0.5, "after": 0},
                              {"site": "anyang", "fails": False, "now": 0.5, "after": 1, "load_after": 1.25}]}]}
-REPLIES = {"/v1/version": VERSION, "/v1/status": STATUS, "/v1/sites": SITES, "/v1/pools": POOLS, "/v1/backends": BACKENDS,
+INCIDENTS = [{"number": 12, "site": "pangyo", "opened": START, "text": "pangyo is dark", "switched_ms": 402.5},
+             {"number": 11, "site": "anyang", "opened": START, "closed": "2026-05-01T03:05:05.678901Z", "text": "anyang is dark"}]
+REPLIES = {"/v1/incidents": INCIDENTS, "/v1/version": VERSION, "/v1/status": STATUS, "/v1/sites": SITES, "/v1/pools": POOLS, "/v1/backends": BACKENDS,
            "/v1/drain": DRAINED, "/v1/undrain": {"target": "pangyo", "effect": "comes back by ramp", "not_done": []},
+           "/v1/hold": {"effect": "automation stands still", "expires": "2099-05-01T03:34:05.000000Z", "not_done": []},
+           "/v1/release": {"effect": "automation goes on", "not_done": []},
+           "/v1/weight": {"effect": "pangyo has weight 7", "not_done": []},
+           "/v1/config/confirm": {"effect": "it stays", "not_done": []},
+           "/v1/config/diff": {"changed": True, "changes": ["pool talk: weight"], "warnings": ["look"],
+                               "moves": [{"pool": "talk", "from": "pangyo", "to": "anyang", "share": 0.25}],
+                               "pools": [{"pool": "talk", "moved": 0.25, "reshuffled": 0, "flows_lost": 1234}]},
            "/v1/config": CONFIG, "/v1/plan": PLAN,
            "/v1/reload": {"changed": True, "generation": 43, "changes": ["pool talk: weight of 10.1.0.11 50"]},
            "/v1/trace": [{"site": "anyang", "backend": "10.2.0.11", "reason": "forwarded_new"}]}
@@ -179,15 +191,22 @@ def read_until(stream, text: str) -> str:
 # verb and arguments, the path asked, words that the table must hold
 VERBS = [
     (["status"], "/v1/status", ["PoP icn1", "state: alarm", "ALARM  site pangyo is dark", "plan 42 acknowledged by 1 of 1",
-                                "1,234,570 flows", "NEW FLOWS/S", "12,346", "1.500", "maintenance", "next: lbctl events"]),
+                                "1,234,570 flows", "NEW FLOWS/S", "12,346", "1.500", "maintenance", "next: lbctl events", "AUTOMATION IS ON HOLD", "storm", "talk@anyang",
+                                "[this PoP alone]"]),
     (["sites"], "/v1/sites", ["kr/seongnam/pangyo", "200,000", "dark", "0/2", "2099-05-01"]),
     (["pools"], "/v1/pools", ["203.0.113.10:443/tcp +1", "degraded", "100 %", "0 %", "1 of 2 sites"]),
     (["backends"], "/v1/backends", ["10.1.0.11", "timeout", "1.2"]),
+    (["incidents"], "/v1/incidents", ["OPEN", "closed", "402.5 ms", "1m", "pangyo is dark", "next: lbctl incidents 12"]),
     (["plan", "--fail", "kr"], "/v1/plan?fail=kr", ["if kr fails", "125 %", "OVERLOADED", "WARNING"]),
     (["config", "show"], "/v1/config", ["/etc/detour", "2 sites, 1 pool, 2 backends"]),
     (["reload"], "/v1/reload", ["plan 43", "weight of 10.1.0.11"]),
     (["config", "apply"], "/v1/reload", ["plan 43"]),
+    (["config", "confirm"], "/v1/config/confirm", ["it stays"]),
+    (["config", "diff"], "/v1/config/diff", ["1 change", "25 %", "anyang", "1,234", "WARNING  look"]),
     (["undrain", "pangyo"], "/v1/undrain", ["undrained pangyo: comes back by ramp"]),
+    (["hold"], "/v1/hold", ["automation stands still", "2099", "undo:  lbctl release"]),
+    (["release"], "/v1/release", ["automation goes on"]),
+    (["weight", "pangyo", "7"], "/v1/weight", ["pangyo has weight 7", "undo:  lbctl weight pangyo --clear"]),
     (["drain", "pangyo"], "/v1/drain", ["no new flow goes there", "talk", "anyang", "50 %", "every worker", "210 us",
                                         "flows left  0", "undo:  lbctl undrain pangyo"]),
     (["trace", "198.51.100.7:40000", "203.0.113.10:443/tcp"], "/v1/trace", ["198.51.100.7:40000", "10.2.0.11", "forwarded_new"]),
@@ -211,6 +230,85 @@ def test_flows(fake):
     table = run(fake, "flows")
     assert table.returncode == 0 and "1,234,567" in table.stdout and "CAPACITY FLOWS/S" in table.stdout
     assert json.loads(run(fake, "-o", "json", "flows").stdout) == STATUS
+
+
+REQUESTS = [
+    (["drain", "pangyo", "--percent", "25", "--here"], {"target": "pangyo", "percent": 25, "here": True}),
+    (["drain", "pangyo", "--deadline", "90s", "--for", "1h"], {"target": "pangyo", "for_s": 3600, "deadline_s": 90}),
+    (["drain", "pangyo", "--now"], {"target": "pangyo", "deadline_s": 0}),
+    (["hold", "--for", "10m", "--reason", "storm"], {"for_s": 600, "reason": "storm"}),
+    (["weight", "talk@pangyo", "0", "--force"], {"target": "talk@pangyo", "weight": 0, "force": True}),
+    (["weight", "talk@pangyo", "--clear"], {"target": "talk@pangyo"}),
+    (["config", "apply", "--confirm-within", "5m"], {"confirm_within_s": 300}),
+    (["config", "diff", "/tmp/x.toml"], {"path": "/tmp/x.toml"}),
+]
+
+
+@pytest.mark.parametrize("words, body", REQUESTS, ids=[" ".join(v[0][:3]) for v in REQUESTS])
+def test_what_is_asked_of_the_server(fake, words, body):
+    done = run(fake, *words)
+    assert done.returncode == 0, done.stderr
+    sent = json.loads(fake.requests[-1][2])
+    sent.pop("by", None)
+    assert sent == body
+
+
+@pytest.mark.parametrize("words", [["drain", "pangyo", "--percent", "101"], ["drain", "pangyo", "--now", "--percent", "50"],
+                                   ["drain", "pangyo", "--now", "--deadline", "1m"], ["weight", "pangyo"],
+                                   ["weight", "pangyo", "7", "--clear"], ["weight", "pangyo", "65536"], ["hold", "--for", "5"]])
+def test_what_makes_no_sense_is_wrong_usage(fake, words):
+    done = run(fake, *words)
+    assert done.returncode == 2, done.stderr
+    assert not fake.requests
+
+
+def test_the_timeline_of_an_incident(fake):
+    fake.replies["/v1/incidents"] = INCIDENTS[0] | {"left_out": 3, "lines": [
+        {"time": START, "at_ms": 0, "kind": "probe_missed", "text": "10.1.0.11 (talk@pangyo): missed a probe"},
+        {"time": START, "at_ms": 12345.6, "kind": "verdict", "text": "pangyo: is dark", "rule": "the burst failed"}]}
+    done = run(fake, "incidents", "12")
+    assert done.returncode == 0, done.stderr
+    assert fake.requests[-1][1] == "/v1/incidents?number=12"
+    for word in ("incident 12: pangyo is dark", "OPEN", "0.0 ms", "12.346 s", "the burst failed", "3 lines left out"):
+        assert word in done.stdout
+    assert json.loads(run(fake, "incidents", "12", "-o", "json").stdout)["lines"][1]["rule"] == "the burst failed"
+    assert run(fake, "incidents", "no").returncode == 2
+
+
+def test_audit_is_the_part_that_survives_each_domain(fake):
+    done = run(fake, "audit")
+    assert done.returncode == 0, done.stderr
+    asked = [r[1] for r in fake.requests if r[1].startswith("/v1/plan")]
+    assert asked == ["/v1/plan?fail=kr", "/v1/plan?fail=anyang", "/v1/plan?fail=pangyo"]
+    document = json.loads(run(fake, "audit", "-o", "json").stdout)
+    assert {d["domain"]: d["whole_fleet"] for d in document["domains"]} == {"kr": False}  # as the fake always answers
+    assert document["pools"] == [{"pool": "talk", "survives": 0.8, "room_known": True, "worst_domain": "kr"}]
+    assert "80 %" in done.stdout and "counted" in done.stdout
+
+
+def test_a_drill_measures_reports_and_gives_back(fake):
+    fake.replies["/v1/status"] = STATUS | {"drains": []}
+    done = run(fake, "drill", "anyang", "--percent", "5", "--for", "2s", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["undone"] and report["percent"] == 5 and report["incidents"] == []
+    posts = [(r[1], json.loads(r[2])) for r in fake.requests if r[0] == "POST"]
+    assert [p[0] for p in posts] == ["/v1/drain", "/v1/undrain"]
+    assert posts[0][1]["percent"] == 5 and posts[0][1]["for_s"] == 32 and posts[0][1]["reason"] == "drill"
+
+
+def test_a_drill_that_can_not_be_given_back_says_so_and_fails(fake):
+    fake.replies["/v1/status"] = STATUS | {"drains": []}
+    fake.replies["/v1/undrain"] = (503, {"code": "unavailable", "doing": "undraining", "what": "stopping"})
+    done = run(fake, "drill", "anyang", "--for", "1s")
+    assert done.returncode == 1
+    assert "NOT given back" in done.stdout and "ends by itself" in done.stdout
+
+
+def test_no_drill_of_what_is_drained_already(fake):
+    done = run(fake, "drill", "pangyo")
+    assert done.returncode == 3
+    assert not [r for r in fake.requests if r[0] == "POST"]
 
 
 def test_columns_are_aligned(fake):

@@ -51,6 +51,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string_view text(reinterpret_cast<const char*>(data), size);
     read_twice<DrainRequest>(text);
     read_twice<UndrainRequest>(text);
+    read_twice<HoldRequest>(text);
+    read_twice<WeightRequest>(text);
+    read_twice<ReloadRequest>(text);
+    read_twice<ConfigDiffRequest>(text);
+    read_twice<Incident, Figures::kFractions>(text);
     read_twice<Event, Figures::kFractions>(text);
     read_twice<Status, Figures::kFractions>(text);
     read_twice<ApiError>(text);

@@ -27,7 +27,9 @@ class Verbs {
     void add_all() {
         add_shows();
         add_events();
+        add_incidents();
         add_drains();
+        add_overrides();
         add_trace();
         add_config();
         add_rest();
@@ -91,6 +93,13 @@ class Verbs {
         runs<EventsQuery>(command, query, show_events);
     }
 
+    void add_incidents() {
+        auto number = std::make_shared<std::uint64_t>(0);
+        CLI::App* command = verb(app_, "incidents", "Failures with their numbers, or the timeline of one");
+        command->add_option("number", *number, "Of one incident")->check(CLI::Range(1, 1'000'000'000));
+        runs<std::uint64_t>(command, number, show_incidents);
+    }
+
     void add_drains() {
         auto options = std::make_shared<DrainCommand>();
         CLI::App* command =
@@ -107,6 +116,7 @@ class Verbs {
                         [options](std::chrono::milliseconds value) { options->timeout = value; });
         command->add_flag("--force", options->force, "Although a rail forbids it");
         command->add_flag("--last-resort", options->last_resort, "It may be used when nothing else is left");
+        add_drain_extent(command, options);
         runs<DrainCommand>(command, options, drain);
 
         auto target = std::make_shared<std::string>();
@@ -114,6 +124,50 @@ class Verbs {
             verb(app_, "undrain", "Give its traffic back, by ramp; also to a site that is held back");
         back->add_option("target", *target, "As drained")->required()->type_name("TARGET");
         runs<std::string>(back, target, undrain);
+    }
+
+    static void add_drain_extent(CLI::App* command, const std::shared_ptr<DrainCommand>& options) {
+        auto* percent =
+            command->add_option("--percent", options->percent, "Take away only so much; default 100")
+                ->check(CLI::Range(1, 100))
+                ->type_name("PERCENT");
+        duration_option(command, "--deadline",
+                        "Reset established flows that are left after this; default never",
+                        [options](std::chrono::milliseconds value) { options->deadline = value; });
+        auto* now = command->add_flag("--now", options->now, "Reset established flows at once");
+        now->excludes("--deadline")->excludes(percent);
+        command->get_option("--deadline")->excludes(percent);
+        command->add_flag("--here", options->here, "In this PoP alone");
+    }
+
+    void add_overrides() {
+        auto options = std::make_shared<HoldCommand>();
+        CLI::App* command = verb(app_, "hold", "Stop automation: no site goes dark or comes back unasked");
+        duration_option(command, "--for", "It ends by itself after this; default 1h",
+                        [options](std::chrono::milliseconds value) { options->duration = value; });
+        command->add_option("--reason", options->reason, "For the timeline and those who look later")
+            ->type_name("TEXT");
+        command->add_flag("--here", options->here, "In this PoP alone");
+        runs<HoldCommand>(command, options, hold);
+        runs(verb(app_, "release", "Let automation go on"), release);
+
+        auto weighed = std::make_shared<WeightCommand>();
+        CLI::App* change =
+            verb(app_, "weight", "Another weight than configured, for a while: site, pool@site, backend");
+        change->add_option("target", weighed->target, "pangyo, talk@pangyo or 10.1.0.11")
+            ->required()
+            ->type_name("TARGET");
+        change->add_option("weight", weighed->weight, "0 to 65535; the configuration's default is 100")
+            ->check(CLI::Range(0, 65535))
+            ->type_name("WEIGHT");
+        change->add_flag("--clear", weighed->clear, "As configured again");
+        duration_option(change, "--for", "It ends by itself after this; default 4h",
+                        [weighed](std::chrono::milliseconds value) { weighed->duration = value; });
+        change->add_option("--reason", weighed->reason, "For the timeline and those who look later")
+            ->type_name("TEXT");
+        change->add_flag("--force", weighed->force, "Although a rail forbids it");
+        change->add_flag("--here", weighed->here, "In this PoP alone");
+        runs<WeightCommand>(change, weighed, weight);
     }
 
     void add_trace() {
@@ -153,8 +207,22 @@ class Verbs {
             ->needs(shown);
         runs<ShowConfig>(show, options, config_show);
 
-        runs(verb(*command, "apply", "Load the configuration from disk, as reload does"), reload);
-        runs(verb(app_, "reload", "Load the configuration from disk; a bad one is refused whole"), reload);
+        auto other = std::make_shared<std::string>();
+        CLI::App* diff = verb(*command, "diff", "What another configuration would move; changes nothing");
+        diff->add_option("path", *other, "A TOML file or a folder; default: what apply would load")
+            ->type_name("FILE|DIR");
+        runs<std::string>(diff, other, config_diff);
+
+        const auto add_apply = [this](CLI::App* apply) {
+            auto how = std::make_shared<ApplyConfig>();
+            duration_option(apply, "--confirm-within",
+                            "Take it back after this, unless config confirm was said",
+                            [how](std::chrono::milliseconds value) { how->confirm_within = value; });
+            runs<ApplyConfig>(apply, how, reload);
+        };
+        add_apply(verb(*command, "apply", "Load the configuration from disk; a bad one is refused whole"));
+        add_apply(verb(app_, "reload", "As config apply"));
+        runs(verb(*command, "confirm", "What was applied with --confirm-within stays"), config_confirm);
     }
 
     void add_rest() {
@@ -162,6 +230,24 @@ class Verbs {
         CLI::App* plan = verb(app_, "plan", "What would happen");
         plan->add_option("--fail", *domain, "If this site or domain failed")->required()->type_name("DOMAIN");
         runs<std::string>(plan, domain, plan_fail);
+
+        runs(verb(app_, "audit", "How redundant each pool is, as a number, by failure domain"), audit);
+
+        auto drilled = std::make_shared<DrillCommand>();
+        CLI::App* drills =
+            verb(app_, "drill", "Take a domain away from a part of the flows, measure, give it back");
+        drills->add_option("target", drilled->target, "A site, pool@site or domain")
+            ->required()
+            ->type_name("TARGET");
+        drills->add_option("--percent", drilled->percent, "Of its new flows; default 1")
+            ->check(CLI::Range(1, 100))
+            ->type_name("PERCENT");
+        duration_option(drills, "--for", "How long; default 1m",
+                        [drilled](std::chrono::milliseconds value) { drilled->duration = value; });
+        drills->add_option("--reason", drilled->reason, "For the timeline and those who look later")
+            ->type_name("TEXT");
+        drills->add_flag("--here", drilled->here, "In this PoP alone");
+        runs<DrillCommand>(drills, drilled, drill);
 
         runs(verb(app_, "version", "Of lbctl and of the control process"), show_version);
 

@@ -8,7 +8,7 @@ namespace {
 constexpr std::string_view kBash = R"bash(# bash completion for lbctl:  source <(lbctl completion bash)
 _lbctl() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} verb="" i
-    local verbs="status sites pools backends flows events drain undrain trace plan config reload version completion"
+    local verbs="status sites pools backends flows events incidents drain undrain hold release weight trace plan audit drill config reload version completion"
     local common="--output --socket --help"
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -21,7 +21,7 @@ _lbctl() {
     case $previous in
         --output|-o) COMPREPLY=($(compgen -W "table json" -- "$word")); return ;;
         --socket|--file) COMPREPLY=($(compgen -f -- "$word")); return ;;
-        --for|--timeout) COMPREPLY=($(compgen -W "5m 30m 1h 4h" -- "$word")); return ;;
+        --for|--timeout|--deadline) COMPREPLY=($(compgen -W "5m 30m 1h 4h" -- "$word")); return ;;
         --site|--fail) COMPREPLY=($(compgen -W "$(lbctl names sites 2>/dev/null)" -- "$word")); return ;;
         --pool) COMPREPLY=($(compgen -W "$(lbctl names pools 2>/dev/null)" -- "$word")); return ;;
     esac
@@ -29,7 +29,20 @@ _lbctl() {
         "") COMPREPLY=($(compgen -W "$verbs $common" -- "$word")) ;;
         drain)
             if [[ $word == -* ]]; then
-                COMPREPLY=($(compgen -W "--for --reason --wait --timeout --force --last-resort $common" -- "$word"))
+                COMPREPLY=($(compgen -W "--for --reason --percent --deadline --now --wait --timeout --force --last-resort --here $common" -- "$word"))
+            else
+                COMPREPLY=($(compgen -W "$(lbctl names targets 2>/dev/null)" -- "$word"))
+            fi ;;
+        hold) COMPREPLY=($(compgen -W "--for --reason --here $common" -- "$word")) ;;
+        weight)
+            if [[ $word == -* ]]; then
+                COMPREPLY=($(compgen -W "--clear --for --reason --force --here $common" -- "$word"))
+            else
+                COMPREPLY=($(compgen -W "$(lbctl names targets 2>/dev/null)" -- "$word"))
+            fi ;;
+        drill)
+            if [[ $word == -* ]]; then
+                COMPREPLY=($(compgen -W "--percent --for --reason --here $common" -- "$word"))
             else
                 COMPREPLY=($(compgen -W "$(lbctl names targets 2>/dev/null)" -- "$word"))
             fi ;;
@@ -40,9 +53,9 @@ _lbctl() {
         trace) COMPREPLY=($(compgen -W "--cid --file $common" -- "$word")) ;;
         config)
             if [[ $previous == config ]]; then
-                COMPREPLY=($(compgen -W "check show apply" -- "$word"))
+                COMPREPLY=($(compgen -W "check show diff apply confirm" -- "$word"))
             else
-                COMPREPLY=($(compgen -W "--dataplane-args" -- "$word") $(compgen -f -- "$word"))
+                COMPREPLY=($(compgen -W "--dataplane-args --confirm-within" -- "$word") $(compgen -f -- "$word"))
             fi ;;
         completion) COMPREPLY=($(compgen -W "bash" -- "$word")) ;;
         *) COMPREPLY=($(compgen -W "$common" -- "$word")) ;;

@@ -1,7 +1,8 @@
-// config check, show, apply.
+// config check, show, diff, apply, confirm.
 #include <fmt/format.h>
 
 #include <array>
+#include <filesystem>
 
 #include "config/load.h"
 #include "control/api/json.h"
@@ -149,10 +150,35 @@ ExitCode config_show(const Settings& settings, const ShowConfig& command) {
     return ExitCode::kDone;
 }
 
-ExitCode reload(const Settings& settings) {
-    auto body = settings.client().post("/v1/reload", "{}", kReloadDeadline);
+ExitCode reload(const Settings& settings, const ApplyConfig& command) {
+    const auto within = whole_seconds(command.confirm_within, "--confirm-within", 1);
+    if (!within) return report(settings, within.error());
+    auto body = settings.client().post("/v1/reload", to_json(ReloadRequest{.confirm_within_s = *within}),
+                                       kReloadDeadline);
     if (!body) return report(settings, body.error());
     const auto reply = from_json<ReloadReply>(*body);
+    if (!reply) return report(settings, reply.error());
+    print(settings.json() ? *body : render(*reply, settings.view()));
+    return ExitCode::kDone;
+}
+
+ExitCode config_confirm(const Settings& settings) {
+    auto body = settings.client().post("/v1/config/confirm", "{}", kReloadDeadline);
+    if (!body) return report(settings, body.error());
+    const auto reply = from_json<IntentReply>(*body);
+    if (!reply) return report(settings, reply.error());
+    print(settings.json() ? *body : render(*reply, settings.view()));
+    return ExitCode::kDone;
+}
+
+ExitCode config_diff(const Settings& settings, const std::string& path) {
+    ConfigDiffRequest request;
+    // The server has another working directory.
+    std::error_code ignored;
+    if (!path.empty()) request.path = std::filesystem::absolute(path, ignored).string();
+    auto body = settings.client().post("/v1/config/diff", to_json(request), kReloadDeadline);
+    if (!body) return report(settings, body.error());
+    const auto reply = from_json<ConfigDiff>(*body);
     if (!reply) return report(settings, reply.error());
     print(settings.json() ? *body : render(*reply, settings.view()));
     return ExitCode::kDone;

@@ -24,30 +24,22 @@ constexpr std::chrono::seconds kPollDeadline{5};
 constexpr std::chrono::milliseconds kPollEvery{500};
 constexpr std::chrono::seconds kSpeakEvery{3};
 
-/// Who sits at the keyboard, for the timeline: sudo hides it from the kernel's answer.
-std::string person() {
-    // Read before any thread is started.
-    const char* sudo = std::getenv("SUDO_USER");  // NOLINT(concurrency-mt-unsafe)
-    if (sudo != nullptr && *sudo != '\0') return sudo;
-    const passwd* entry = ::getpwuid(::getuid());  // NOLINT(concurrency-mt-unsafe)
-    return entry == nullptr ? "" : entry->pw_name;
-}
-
 Outcome<DrainRequest> request_of(const DrainCommand& command) {
     DrainRequest request{.target = command.target,
                          .for_s = std::nullopt,
                          .reason = command.reason,
                          .force = command.force,
                          .last_resort = command.last_resort,
-                         .by = person()};
-    if (command.duration) {
-        const auto seconds = std::chrono::ceil<std::chrono::seconds>(*command.duration).count();
-        if (seconds < 1) {
-            return tl::unexpected(
-                ApiError(api::ErrorCode::kInvalidArgument, "reading --for", "it is shorter than 1s"));
-        }
-        request.for_s = static_cast<std::uint64_t>(seconds);
-    }
+                         .by = person(),
+                         .percent = command.percent,
+                         .deadline_s = std::nullopt,
+                         .here = command.here};
+    const auto seconds = whole_seconds(command.duration, "--for", 1);
+    if (!seconds) return tl::unexpected(seconds.error());
+    request.for_s = *seconds;
+    const auto deadline = whole_seconds(command.deadline, "--deadline", 1);
+    if (!deadline) return tl::unexpected(deadline.error());
+    request.deadline_s = command.now ? std::optional<std::uint64_t>(0) : *deadline;
     return request;
 }
 
@@ -75,7 +67,10 @@ Look look_at(const Settings& settings, const std::string& target, Clock::duratio
     if (found->new_flows_per_second)
         text += fmt::format(", {} new flows/s", rate_text(found->new_flows_per_second));
     if (found->flows_left) text += fmt::format(", {} left", plural(*found->flows_left, "flow"));
-    const bool quiet = found->new_flows_per_second.value_or(0) <= 0 && found->flows_left.value_or(0) == 0;
+    // What takes a part of the flows away never empties what is left.
+    const bool part = found->percent < 100;
+    const bool quiet =
+        part || (found->new_flows_per_second.value_or(0) <= 0 && found->flows_left.value_or(0) == 0);
     return {found->acknowledged && quiet ? Look::State::kDone : Look::State::kGoing, text};
 }
 
@@ -86,6 +81,14 @@ std::string drain_name(const std::string& reply, const std::string& asked) {
 }
 
 }  // namespace
+
+std::string person() {
+    // Read before any thread is started.
+    const char* sudo = std::getenv("SUDO_USER");  // NOLINT(concurrency-mt-unsafe)
+    if (sudo != nullptr && *sudo != '\0') return sudo;
+    const passwd* entry = ::getpwuid(::getuid());  // NOLINT(concurrency-mt-unsafe)
+    return entry == nullptr ? "" : entry->pw_name;
+}
 
 ExitCode wait_for_drain(const Settings& settings, const std::string& target,
                         std::chrono::milliseconds timeout) {

@@ -22,9 +22,13 @@ struct View {
 [[nodiscard]] std::string render(std::span<const control::PoolStatus> pools, const View& view);
 [[nodiscard]] std::string render(std::span<const control::BackendStatus> backends, const View& view);
 [[nodiscard]] std::string render(const control::Event& event, const View& view);
+[[nodiscard]] std::string render(std::span<const control::IncidentSummary> incidents, const View& view);
+[[nodiscard]] std::string render(const control::Incident& incident, const View& view);
 [[nodiscard]] std::string render(const control::DrainReply& reply, const View& view);
 [[nodiscard]] std::string render(const control::UndrainReply& reply, const View& view);
+[[nodiscard]] std::string render(const control::IntentReply& reply, const View& view);
 [[nodiscard]] std::string render(const control::ReloadReply& reply, const View& view);
+[[nodiscard]] std::string render(const control::ConfigDiff& diff, const View& view);
 [[nodiscard]] std::string render(const control::ConfigInfo& config, const View& view);
 [[nodiscard]] std::string render(const control::PlanFailReply& forecast, const View& view);
 [[nodiscard]] std::string render(const control::Version& version, const View& view);

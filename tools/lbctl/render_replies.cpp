@@ -69,6 +69,10 @@ std::string render(const DrainReply& reply, const View& view) {
     if (reply.switch_us) state += fmt::format(", {} us after the first store", count_text(*reply.switch_us));
     out += fmt::format("fast path   {}\n", state);
     out += fmt::format("flows left  {}\n", drain.flows_left ? count_text(*drain.flows_left) : "not counted");
+    if (drain.deadline) {
+        out += fmt::format("flows end   {}: established ones are reset\n",
+                           *drain.deadline <= view.now ? "now" : until_text(*drain.deadline, view.now));
+    }
     out += fmt::format("expires     {}\n", drain.expires ? until_text(*drain.expires, view.now) : "never");
     if (!drain.reason.empty()) out += fmt::format("reason      {}\n", printable(drain.reason));
     out += missing_lines(reply.not_done, view);
@@ -81,10 +85,54 @@ std::string render(const UndrainReply& reply, const View& view) {
     return out + missing_lines(reply.not_done, view);
 }
 
-std::string render(const ReloadReply& reply, const View& /*view*/) {
+std::string render(const IntentReply& reply, const View& view) {
+    std::string out = printable(reply.effect) + "\n";
+    if (reply.expires) out += fmt::format("expires     {}\n", until_text(*reply.expires, view.now));
+    return out + missing_lines(reply.not_done, view);
+}
+
+std::string render(const ReloadReply& reply, const View& view) {
     if (!reply.changed) return "the configuration on disk is the one that runs; nothing changed\n";
     std::string out = fmt::format("loaded; plan {}\n", reply.generation);
     for (const std::string& change : reply.changes) out += "  " + printable(change) + "\n";
+    if (!reply.confirm_until) return out;
+    return out +
+           toned(fmt::format("it is taken back at {} unless you say:  lbctl config confirm",
+                             until_text(*reply.confirm_until, view.now)),
+                 Tone::kWarning, view.colour) +
+           "\n";
+}
+
+std::string render(const ConfigDiff& diff, const View& view) {
+    if (!diff.changed) return "it says what the running configuration says; nothing would change\n";
+    std::string out = plural(diff.changes.size(), "change") + "\n";
+    for (const std::string& change : diff.changes) out += "  " + printable(change) + "\n";
+    if (diff.pools.empty()) return out + "no flow would move\n";
+    Table pools({{"POOL"},
+                 {"NEW FLOWS THAT MOVE", Align::kRight},
+                 {"OTHER BACKEND, SAME SITE", Align::kRight},
+                 {"ESTABLISHED FLOWS LOST", Align::kRight}});
+    for (const PoolDiff& pool : diff.pools) {
+        const bool lost = pool.flows_lost.value_or(0) > 0;
+        pools.row({{pool.pool},
+                   {percent_text(pool.moved), pool.moved > 0 ? Tone::kWarning : Tone::kPlain},
+                   {percent_text(pool.reshuffled)},
+                   {pool.flows_lost ? count_text(*pool.flows_lost) : "not known",
+                    lost ? Tone::kBad : Tone::kPlain}});
+    }
+    out += "\n" + pools.render(view.colour);
+    Table moves({{"POOL"}, {"FROM"}, {"TO"}, {"SHARE OF POOL", Align::kRight}});
+    for (const Move& move : diff.moves) {
+        const std::string nowhere = "(nowhere)";
+        moves.row({{move.pool},
+                   {move.from.empty() ? nowhere : move.from},
+                   {move.to.empty() ? nowhere : move.to, move.to.empty() ? Tone::kBad : Tone::kPlain},
+                   {percent_text(move.share)}});
+    }
+    if (!moves.empty()) out += "\n" + moves.render(view.colour);
+    for (const std::string& warning : diff.warnings) {
+        out += toned("WARNING  " + printable(warning), Tone::kWarning, view.colour) + "\n";
+    }
     return out;
 }
 
@@ -92,6 +140,16 @@ std::string render(const ConfigInfo& config, const View& view) {
     std::string out = fmt::format("{}, loaded {}: {}, {}, {}\n", printable(config.path),
                                   since_text(config.loaded, view.now), plural(config.sites, "site"),
                                   plural(config.pools, "pool"), plural(config.backends, "backend"));
+    if (config.taken_back) {
+        out +=
+            toned("what is on disk was NOT CONFIRMED in time and is not in force", Tone::kBad, view.colour) +
+            "\n";
+    } else if (config.confirm_until) {
+        out += toned(fmt::format("taken back at {} unless you say:  lbctl config confirm",
+                                 until_text(*config.confirm_until, view.now)),
+                     Tone::kWarning, view.colour) +
+               "\n";
+    }
     if (config.refused) {
         out += toned(fmt::format("REFUSED {}: a newer version of it; what ran goes on running",
                                  since_text(*config.refused, view.now)),

@@ -98,8 +98,10 @@ std::string domains_text(std::span<const DomainStatus> domains, const View& view
 Table drain_table(std::span<const Drain> drains, const View& view) {
     Table table({{"DRAIN"},
                  {"KIND"},
+                 {"TAKES", Align::kRight},
                  {"SINCE"},
                  {"EXPIRES"},
+                 {"FLOWS END"},
                  {"NEW FLOWS/S", Align::kRight},
                  {"FLOWS LEFT", Align::kRight},
                  {"FAST PATH"},
@@ -109,10 +111,13 @@ Table drain_table(std::span<const Drain> drains, const View& view) {
         std::string reason = drain.reason;
         if (drain.forced) reason += " [forced]";
         if (drain.last_resort) reason += " [last resort]";
+        if (drain.here) reason += " [this PoP alone]";
         table.row({{drain.target},
                    {drain.kind},
+                   {fmt::format("{} %", drain.percent)},
                    {since_text(drain.since, view.now)},
                    {drain.expires ? until_text(*drain.expires, view.now) : "never"},
+                   {drain.deadline ? until_text(*drain.deadline, view.now) : ""},
                    {rate_text(drain.new_flows_per_second)},
                    {known_count(drain.flows_left)},
                    {drain.acknowledged ? "acknowledged" : "not yet",
@@ -121,6 +126,27 @@ Table drain_table(std::span<const Drain> drains, const View& view) {
                    {reason}});
     }
     return table;
+}
+
+Table weight_table(std::span<const WeightOverride> weights, const View& view) {
+    Table table({{"WEIGHT OF"}, {"WEIGHT", Align::kRight}, {"SINCE"}, {"EXPIRES"}, {"BY"}, {"REASON"}});
+    for (const WeightOverride& weight : weights) {
+        table.row({{weight.target},
+                   {fmt::format("{}", weight.weight), Tone::kWarning},
+                   {since_text(weight.since, view.now)},
+                   {until_text(weight.expires, view.now)},
+                   {weight.by},
+                   {weight.reason + (weight.here ? " [this PoP alone]" : "")}});
+    }
+    return table;
+}
+
+std::string hold_line(const Hold& hold, const View& view) {
+    std::string text = fmt::format("AUTOMATION IS ON HOLD until {}", until_text(hold.expires, view.now));
+    if (!hold.by.empty()) text += ", by " + printable(hold.by);
+    if (!hold.reason.empty()) text += ": " + printable(hold.reason);
+    if (hold.here) text += " [this PoP alone]";
+    return toned(text, Tone::kBad, view.colour) + "\n";
 }
 
 std::string fast_path_line(const DataplaneStatus& fast, const View& view) {
@@ -152,6 +178,10 @@ std::string next_command(const Status& status) {
         return std::ranges::find(status.sites, verdict, &SiteStatus::verdict);
     };
     if (!status.dataplane.connected) return "systemctl status detour-dataplane";
+    if (!status.incidents.empty()) {
+        return fmt::format("lbctl incidents {}     its timeline, and by which rule it was decided",
+                           status.incidents.front().number);
+    }
     if (with("dark") != status.sites.end() || with("suspect") != status.sites.end()) {
         return "lbctl events --since 15m     what happened, in order";
     }
@@ -160,6 +190,7 @@ std::string next_command(const Status& status) {
         return fmt::format("lbctl undrain {}     it answers again, and is held back until you say so",
                            shell_word(held->name));
     }
+    if (status.hold) return "lbctl release     automation goes on";
     if (!status.drains.empty()) {
         return fmt::format("lbctl undrain {}     gives its traffic back",
                            shell_word(status.drains.front().target));
@@ -183,22 +214,29 @@ std::string render(const Status& status, const View& view) {
         printable(status.version.version),
         duration_text(std::chrono::floor<std::chrono::milliseconds>(status.now - status.version.started)),
         toned(status.state, tone_of(status.state), view.colour));
+    if (status.hold) out += hold_line(*status.hold, view);
     out += fast_path_line(status.dataplane, view) + "\n";
     out +=
         fmt::format("pools      {}, {} not ok\n", count_text(status.pools), count_text(status.pools_not_ok));
     for (const std::string& alarm : status.alarms) {
         out += toned("ALARM  " + printable(alarm), Tone::kBad, view.colour) + "\n";
     }
+    for (const IncidentSummary& incident : status.incidents) {
+        out += fmt::format("incident {} is open since {}: {}\n", incident.number,
+                           since_text(incident.opened, view.now), printable(incident.text));
+    }
     out += "\n" + site_table(status.sites, view).render(view.colour);
     out += domains_text(status.domains, view);
     if (!status.drains.empty()) out += "\n" + drain_table(status.drains, view).render(view.colour);
+    if (!status.weights.empty()) out += "\n" + weight_table(status.weights, view).render(view.colour);
     const std::string next = next_command(status);
     if (!next.empty()) out += "\nnext: " + next + "\n";
     return out;
 }
 
 std::string render_flows(const Status& status, const View& view) {
-    if (!status.dataplane.connected) return fast_path_line(status.dataplane, view) + "\n";
+    const std::string hold = status.hold ? hold_line(*status.hold, view) : "";
+    if (!status.dataplane.connected) return hold + fast_path_line(status.dataplane, view) + "\n";
     Table workers(
         {{"WORKER"}, {"IPV4 FLOWS", Align::kRight}, {"IPV6 FLOWS", Align::kRight}, {"PLAN", Align::kRight}});
     for (const WorkerStatus& worker : status.dataplane.workers) {
@@ -221,7 +259,7 @@ std::string render_flows(const Status& status, const View& view) {
                    {gigabits(site.bits_per_second)},
                    {known_count(site.flows)}});
     }
-    return workers.render(view.colour) + "\n" + sites.render(view.colour);
+    return hold + workers.render(view.colour) + "\n" + sites.render(view.colour);
 }
 
 std::string render(std::span<const SiteStatus> sites, const View& view) {

@@ -65,6 +65,15 @@ ExitCode show_flows(const Settings& settings) {
     });
 }
 
+ExitCode show_incidents(const Settings& settings, const std::uint64_t& number) {
+    if (number > 0)
+        return show_as_table<Incident>(settings, "/v1/incidents?number=" + std::to_string(number));
+    return get_and_show<std::vector<IncidentSummary>>(
+        settings, "/v1/incidents", [&settings](const std::vector<IncidentSummary>& incidents) {
+            return render(std::span<const IncidentSummary>(incidents), settings.view());
+        });
+}
+
 ExitCode show_sites(const Settings& settings) {
     return show_list<SiteStatus>(settings, "/v1/sites", [](const SiteStatus&) { return true; });
 }

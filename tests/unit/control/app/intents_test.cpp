@@ -22,7 +22,7 @@ TEST_CASE("an intent is acted on only when it was committed, and is on disk by t
     World world(sample_config());
     world.boot();
     const failover::DrainRequest request{"pangyo", 30min, "power work", "kim", false, false};
-    const auto prepared = world.engine().prepare_drain(request, world.now());
+    const auto prepared = world.engine().prepare(request, world.now());
     REQUIRE(prepared.has_value());
     CHECK(prepared->sites == std::vector<std::string>{"pangyo"});
     const auto on_disk = app::decode_intents(prepared->intents);
@@ -32,7 +32,7 @@ TEST_CASE("an intent is acted on only when it was committed, and is on disk by t
     CHECK(on_disk->drains[0].until - on_disk->drains[0].since == nanoseconds(30min));
     world.run(1s);
     CHECK(world.gate("pangyo") == kOpen);
-    CHECK(world.engine().prepare_drain(request, world.now()).error().code == api::ErrorCode::kUnavailable);
+    CHECK(world.engine().prepare(request, world.now()).error().code == api::ErrorCode::kUnavailable);
     world.engine().abort();  // the disk is full
     world.run(1s);
     CHECK(world.gate("pangyo") == kOpen);

@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "config/load.h"
+#include "control/api/json.h"
 #include "control/app/durable_file.h"
 #include "control/app/handlers.h"
 #include "tests/unit/control/app/fake_fast_path.h"
@@ -97,6 +98,7 @@ struct Bench {
         options.version = "test";
         options.routes = app::ServiceOptions::Routes::kNone;
         options.load = load_on_loopback;
+        options.config_text = app::read_config_text(config_path);
         options.write = [this](const std::string& path, const std::string& content) {
             if (!disk && path.ends_with("intents")) return disk;
             return app::write_durably(path, content);
@@ -218,28 +220,28 @@ TEST_CASE("a fast path that comes back empty is given everything again") {
 TEST_CASE("a drain is on disk before it is acted on and before it is answered") {
     Bench bench;
     bench.settle();
-    const auto result = bench.run(bench.service->drain(drain_of("pangyo")));
+    const auto result = bench.run(bench.service->intend(drain_of("pangyo")));
     REQUIRE(result);
     CHECK(bench.stored("intents").find("pangyo") != std::string::npos);
     CHECK(result->switch_us == 123U);
     CHECK_FALSE(result->not_switched);
     CHECK(bench.fast_path.admit("pangyo") == 0);
-    REQUIRE(bench.run(bench.service->undrain("pangyo", "tester")));
+    REQUIRE(bench.run(bench.service->intend(failover::UndrainRequest{"pangyo", "tester"})));
     CHECK(bench.fast_path.admit("pangyo") == 65535);
-    CHECK(bench.stored("intents").find("pangyo") == std::string::npos);
+    CHECK(app::decode_intents(bench.stored("intents"))->drains.empty());
 }
 
 TEST_CASE("a drain that the disk refuses is refused and nothing happens") {
     Bench bench;
     bench.settle();
     bench.disk = api::fail(api::ErrorCode::kSystem, "writing", "no space left");
-    const auto result = bench.run(bench.service->drain(drain_of("pangyo")));
+    const auto result = bench.run(bench.service->intend(drain_of("pangyo")));
     REQUIRE_FALSE(result);
     CHECK(result.error().what == "no space left");
     CHECK(bench.fast_path.admit("pangyo") == 65535);
     CHECK(bench.service->snapshot().drains.empty());
     bench.disk = {};
-    CHECK(bench.run(bench.service->drain(drain_of("pangyo"))));  // the way is free again
+    CHECK(bench.run(bench.service->intend(drain_of("pangyo"))));  // the way is free again
 }
 
 TEST_CASE("a drain without a fast path is kept and said not to be in force") {
@@ -247,7 +249,7 @@ TEST_CASE("a drain without a fast path is kept and said not to be in force") {
     bench.settle();
     bench.fast_path.stop();
     bench.wait_for([&] { return !bench.service->figures().up(); });
-    const auto result = bench.run(bench.service->drain(drain_of("pangyo")));
+    const auto result = bench.run(bench.service->intend(drain_of("pangyo")));
     REQUIRE(result);
     CHECK(result->not_switched);
     bench.fast_path.listen();
@@ -261,7 +263,7 @@ TEST_CASE("drains that are asked for at once wait for each other") {
     for (const char* target : {"pangyo", "anyang", "127.0.0.12", "nowhere"}) {
         auto request = drain_of(target);
         request.force = true;  // the last one leaves nothing
-        asio::co_spawn(bench.io, bench.service->drain(std::move(request)),
+        asio::co_spawn(bench.io, bench.service->intend(std::move(request)),
                        [&](const std::exception_ptr&, const auto& result) { done += result ? 1 : 100; });
     }
     bench.wait_for([&] { return done == 103; });
@@ -273,7 +275,7 @@ TEST_CASE("a refused switch is repaired by looking again, not by insisting in a 
     bench.settle();
     bench.fast_path.refuse_switches = true;
     bench.fast_path.asked.clear();
-    const auto result = bench.run(bench.service->drain(drain_of("pangyo")));
+    const auto result = bench.run(bench.service->intend(drain_of("pangyo")));
     REQUIRE(result);
     CHECK(result->not_switched);
     bench.io.run_for(350ms);
@@ -303,6 +305,80 @@ TEST_CASE("a bad configuration is refused whole and what runs goes on") {
     const auto same = bench.run(bench.service->reload());
     REQUIRE(same);
     CHECK_FALSE(same->changed);
+}
+
+TEST_CASE("a configuration on trial is taken back in time, also by a restart, or stays when it is confirmed") {
+    enum class End { kTime, kRestart, kConfirmed };
+    for (const End end : {End::kTime, End::kRestart, End::kConfirmed}) {
+        CAPTURE(static_cast<int>(end));
+        Bench bench;
+        bench.settle();
+        const auto weight = [&] { return bench.service->config().pools[1].backends[1].weight; };
+        bench.write_config(bench.config_text() + "weight = 7\n");
+        const auto within = end == End::kTime ? 1s : 3600s;
+        const auto applied = bench.run(bench.service->reload(within));
+        REQUIRE(applied);
+        CHECK(applied->confirm_until.has_value());
+        CHECK(weight() == 7);
+        CHECK(bench.service->counters().trial.has_value());
+        if (end == End::kTime) {
+            bench.wait_for([&] { return weight() == 100; });
+            CHECK(bench.service->counters().trial->taken_back);
+            CHECK_FALSE(bench.run(bench.service->confirm_config()));
+            // The disk still has it: asked for again, it is in force.
+            REQUIRE(bench.run(bench.service->reload()));
+            CHECK(weight() == 7);
+            CHECK_FALSE(bench.service->counters().trial.has_value());
+            continue;
+        }
+        CHECK_FALSE(bench.run(bench.service->reload()));  // one at a time
+        if (end == End::kRestart) {
+            bench.service.reset();
+            const auto later = app::load_for_start(bench.config_path, app::system_now().wall + 2h);
+            REQUIRE(later.loaded);
+            CHECK(later.loaded->pools[1].backends[1].weight == 100);
+            continue;
+        }
+        REQUIRE(bench.run(bench.service->confirm_config()));
+        CHECK_FALSE(bench.run(bench.service->confirm_config()));
+        CHECK(weight() == 7);
+        REQUIRE(bench.run(bench.service->reload()));
+    }
+}
+
+TEST_CASE("what another file would move is told, and nothing happens") {
+    Bench bench;
+    bench.settle();
+    const auto plans = bench.service->counters().plans;
+    std::ofstream(bench.folder + "/other.toml") << bench.config_text() + "weight = 0\n";
+    const auto diff = bench.run(bench.service->diff_config(bench.folder + "/other.toml"));
+    REQUIRE(diff);
+    CHECK(diff->changed);
+    REQUIRE(diff->pools.size() == 1);
+    CHECK(diff->pools[0].pool == "mail");
+    CHECK(bench.service->counters().plans == plans);
+    CHECK_FALSE(bench.run(bench.service->diff_config(""))->changed);
+    const auto wrong = bench.run(bench.service->diff_config("/nonexistent"));
+    REQUIRE_FALSE(wrong);
+    CHECK(wrong.error().details.size() == 1);
+}
+
+TEST_CASE("a dead site is an incident with the time of its switch, on disk") {
+    Bench bench;
+    bench.settle();
+    bench.pangyo.die();
+    bench.wait_for([&] {
+        const auto* incident = bench.service->incidents().find(1);
+        return incident != nullptr && incident->switched_ms.has_value();
+    });
+    CHECK(bench.service->incidents().find(1)->site == "pangyo");
+    CHECK(*bench.service->incidents().find(1)->switched_ms > 0);
+    bench.service.reset();
+    const auto stored = control::from_json<control::Incident>(bench.stored("incidents/incident-000001.json"));
+    REQUIRE(stored);
+    CHECK(stored->switched_ms.has_value());
+    bench.start();
+    CHECK(bench.service->incidents().open_sites() == std::vector<std::string>{"pangyo"});
 }
 
 TEST_CASE("damaged files are set aside with an alarm") {

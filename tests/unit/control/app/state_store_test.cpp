@@ -57,7 +57,21 @@ StoredIntents sample_intents() {
     drain.target = {};
     drain.target.kind = failover::TargetKind::kDomain;
     drain.target.domain = "kr/seongnam";
+    drain.percent = 25;
+    drain.here = true;
+    drain.deadline = health::WallTime{health::nanoseconds{77}};
+    drain.stamp = {health::WallTime{health::nanoseconds{6}}, "icn 1"};
     intents.drains.push_back(drain);
+    intents.hold.emplace();
+    intents.hold->reason = "100 %";
+    intents.hold->until.value = health::nanoseconds{1};
+    failover::WeightOverride weight;
+    weight.target = intents.drains[1].target;
+    weight.weight = 65535;
+    weight.configured = ~std::uint64_t{0};
+    weight.by = "kim (root)";
+    intents.weights.push_back(weight);
+    intents.removed.push_back({"drain talk@with space", {health::nanoseconds{8}}, drain.stamp});
     return intents;
 }
 

@@ -87,12 +87,12 @@ struct FakeFastPath {
     [[nodiscard]] Gate gate(api::SiteId site, std::optional<api::PoolId> pool = std::nullopt) const {
         const auto found = sites.find({site, pool});
         if (found == sites.end()) return {};
-        return {found->second.admit, found->second.admit_mid, found->second.keep};
+        return {found->second.admit, found->second.admit_mid, found->second.keep, found->second.end_flows};
     }
     [[nodiscard]] app::BackendFlags flags(api::BackendId id) const {
         const auto found = backends.find(id);
         if (found == backends.end()) return {};
-        return {found->second.up, found->second.keep};
+        return {found->second.up, found->second.keep, found->second.end_flows};
     }
 };
 
@@ -232,14 +232,13 @@ class World {
     api::Result<void> drain(const std::string& target, std::chrono::milliseconds duration = 4h,
                             bool force = false, bool last_resort = false) {
         failover::DrainRequest request{target, duration, "test", "somebody", force, last_resort};
-        auto prepared = engine_->prepare_drain(request, now());
-        if (!prepared) return tl::unexpected(prepared.error());
-        intents_file = prepared->intents;
-        perform(engine_->commit(now()));
-        return {};
+        return intend(request);
     }
     api::Result<void> undrain(const std::string& target) {
-        auto prepared = engine_->prepare_undrain(target, "somebody");
+        return intend(failover::UndrainRequest{target, "somebody"});
+    }
+    api::Result<void> intend(const failover::IntentRequest& request) {
+        auto prepared = engine_->prepare(request, now());
         if (!prepared) return tl::unexpected(prepared.error());
         intents_file = prepared->intents;
         perform(engine_->commit(now()));

@@ -57,6 +57,16 @@ class FakeHandlers : public Handlers {
         }
         return page;
     }
+    std::vector<IncidentSummary> incidents() override {
+        return {{7, "pangyo", Time{}, std::nullopt, "pangyo is dark", 402.5}};
+    }
+    Outcome<Incident> incident(std::uint64_t number) override {
+        if (number != 7) return tl::unexpected(ApiError(api::ErrorCode::kNotFound, "finding", "none"));
+        Incident result;
+        result.number = 7;
+        result.lines.push_back({Time{}, 1.5, "suspect", "pangyo is suspect", "the rule"});
+        return result;
+    }
     ConfigInfo config() override { return {}; }
     MetricsInput metrics() override { return {}; }
     Task<DrainReply> drain(DrainRequest request) override {
@@ -83,7 +93,37 @@ class FakeHandlers : public Handlers {
         reply.target = request.target;
         co_return reply;
     }
-    Task<ReloadReply> reload() override {
+    Task<IntentReply> hold(HoldRequest request) override {
+        IntentReply reply;
+        reply.effect = "held by " + request.by;
+        co_return reply;
+    }
+    Task<IntentReply> release(ReleaseRequest request) override {
+        IntentReply reply;
+        reply.effect = "released by " + request.by;
+        co_return reply;
+    }
+    Task<IntentReply> weight(WeightRequest request) override {
+        IntentReply reply;
+        reply.effect = fmt::format("{}={}", request.target, request.weight.value_or(0));
+        co_return reply;
+    }
+    Task<IntentReply> confirm_config() override {
+        IntentReply reply;
+        reply.effect = "confirmed";
+        co_return reply;
+    }
+    Task<ConfigDiff> diff_config(ConfigDiffRequest request) override {
+        ConfigDiff reply;
+        reply.changes = {request.path};
+        co_return reply;
+    }
+    Task<ReloadReply> reload(ReloadRequest request) override {
+        if (request.confirm_within_s) {
+            ReloadReply reply;
+            reply.generation = *request.confirm_within_s;
+            co_return reply;
+        }
         ApiError error(api::ErrorCode::kInvalidArgument, "loading", "2 mistakes");
         error.details = {"a.toml:1:2: found x, expected y", "a.toml:3:4: found z, expected w"};
         co_return tl::unexpected(error);
@@ -248,6 +288,27 @@ TEST_CASE("each path answers, and an error arrives as it was made") {
     CHECK(refused.error().code == api::ErrorCode::kRefused);
     CHECK(refused.error().rail == "min_sites");
     CHECK(refused.error().override_by == "--force");
+    const auto effect = [&](const char* path, const char* body) {
+        return from_json<IntentReply>(client.post(path, body, kDeadline).value())->effect;
+    };
+    CHECK(effect("/v1/hold", R"({"for_s":60,"by":"kim"})") == fmt::format("held by kim ({})", peer));
+    CHECK(effect("/v1/release", "{}") == "released by " + peer);
+    CHECK(effect("/v1/weight", R"({"target":"pangyo","weight":7})") == "pangyo=7");
+    CHECK(effect("/v1/config/confirm", "") == "confirmed");
+    CHECK(from_json<ConfigDiff>(client.post("/v1/config/diff", R"({"path":"/x"})", kDeadline).value())
+              ->changes == std::vector<std::string>{"/x"});
+    CHECK(from_json<ReloadReply>(client.post("/v1/reload", R"({"confirm_within_s":60})", kDeadline).value())
+              ->generation == 60);
+    CHECK_FALSE(client.post("/v1/reload", R"({"confirm_within_s":0})", kDeadline));
+    CHECK_FALSE(client.post("/v1/hold", R"({"for_s":0})", kDeadline));
+    CHECK_FALSE(client.post("/v1/weight", R"({"target":"pangyo","wieght":7})", kDeadline));
+    CHECK(from_json<std::vector<IncidentSummary>>(client.get("/v1/incidents", kDeadline).value())
+              ->at(0)
+              .number == 7);
+    CHECK(from_json<Incident>(client.get("/v1/incidents?number=7", kDeadline).value())->lines.at(0).rule ==
+          "the rule");
+    CHECK(client.get("/v1/incidents?number=8", kDeadline).error().code == api::ErrorCode::kNotFound);
+    CHECK_FALSE(client.get("/v1/incidents?number=x", kDeadline));
     const auto reloaded = client.post("/v1/reload", "", kDeadline);
     REQUIRE(!reloaded);
     CHECK(reloaded.error().details.size() == 2);
