@@ -42,10 +42,16 @@ int fail(const detour::api::Error& error) {
     return 1;
 }
 
-/// The service logs what came of it.
+/// The service logs mistakes in the files itself; what else is in the way nobody else would hear of.
 void ask_reload(const asio::any_io_executor& loop, app::Service& service) {
     asio::co_spawn(
-        loop, [&service]() -> asio::awaitable<void> { (void)co_await service.reload(); }, asio::detached);
+        loop,
+        [&service]() -> asio::awaitable<void> {
+            const auto done = co_await service.reload();
+            if (!done && done.error().code != detour::api::ErrorCode::kInvalidArgument)
+                spdlog::error("{}", done.error().to_string());
+        },
+        asio::detached);
 }
 
 /// SIGHUP reads the configuration anew, for ever.

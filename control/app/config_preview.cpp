@@ -133,15 +133,18 @@ control::PoolDiff compare(const PreviewInput& input, const config::Pool& pool, c
     return diff;
 }
 
+/// A weight that the configuration has changed gives way.
+bool stays(const WeightStatus& status, const config::Config& next) {
+    return status.weight.configured == failover::weights_mark(next, status.weight.target);
+}
+
 api::Result<api::ForwardingPlan> plan_of(const PreviewInput& input) {
     plan::Ids ids;
     ids.adopt(*input.snapshot.plan);
     const api::Generation generation{input.snapshot.generation.value() + 1};
     std::vector<failover::WeightOverride> weights;
     for (const WeightStatus& status : input.snapshot.weights) {
-        // A weight that the configuration has changed gives way.
-        if (status.weight.configured == failover::weights_mark(input.next, status.weight.target))
-            weights.push_back(status.weight);
+        if (stays(status, input.next)) weights.push_back(status.weight);
     }
     const config::Config effective = failover::with_weights(input.next, weights);
     if (auto assigned = ids.assign(effective, generation, api::Generation{0}); !assigned)
@@ -160,6 +163,17 @@ std::vector<std::string> describe_changes(const config::Config& now, const confi
     return result;
 }
 
+std::vector<std::string> overruled_weights(const Snapshot& snapshot, const config::Config& next) {
+    std::vector<std::string> result;
+    for (const WeightStatus& status : snapshot.weights) {
+        if (stays(status, next)) continue;
+        result.push_back("the weight " + std::to_string(status.weight.weight) + " of " + status.target +
+                         (status.weight.by.empty() ? "" : ", set by " + status.weight.by + ",") +
+                         " ends: the configuration has another one");
+    }
+    return result;
+}
+
 api::Result<control::ConfigDiff> preview(const PreviewInput& input) {
     if (!input.snapshot.plan) {
         return api::fail(api::ErrorCode::kUnavailable, "comparing configurations",
@@ -169,6 +183,7 @@ api::Result<control::ConfigDiff> preview(const PreviewInput& input) {
     diff.changes = describe_changes(input.now, input.next);
     diff.changed = !diff.changes.empty();
     if (!diff.changed) return diff;
+    diff.warnings = overruled_weights(input.snapshot, input.next);
     const auto next = plan_of(input);
     if (!next) return tl::unexpected(next.error());
     const auto before = Side::make(*input.snapshot.plan, input.snapshot);

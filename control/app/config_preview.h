@@ -30,4 +30,8 @@ struct PreviewInput {
 [[nodiscard]] std::vector<std::string> describe_changes(const config::Config& now,
                                                         const config::Config& next);
 
+/// Weights that operators have set and that end because `next` has others, in words.
+[[nodiscard]] std::vector<std::string> overruled_weights(const Snapshot& snapshot,
+                                                         const config::Config& next);
+
 }  // namespace detour::app

@@ -239,6 +239,7 @@ void Engine::Impl::adopt_phases(const FastPathState& state) {
     }
     adopt_targets(state);
     adopt_writers();
+    for (PoolState& pool : fleet_.pools) pool.bounded = false;  // settled before what runs was known
     for (Part& part : fleet_.parts) count(fleet_, part);
     // Leaders first: what they do explains what their followers do.
     for (const Index pool : pool_order_) {
@@ -249,6 +250,7 @@ void Engine::Impl::adopt_phases(const FastPathState& state) {
         for (const Index i : fleet_.pools[pool].parts) {
             Part& part = fleet_.parts[i];
             const failover::Gate gate = board_.in_force(fleet_.sites[part.site].id, fleet_.pools[pool].id);
+            adopt_spill(part, gate);
             part.admission.adopt(unbounded(part, gate), std::nullopt, part_rules(), now_);
             if (part.admission.phase() != Phase::kLive) busy_parts_.insert(i);
         }

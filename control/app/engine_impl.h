@@ -141,6 +141,7 @@ class Engine::Impl {
     void follow_writer(PoolState& pool);
     void report_writer(PoolState& pool, failover::WriterAlarm alarm);
     void adopt_writers();
+    void adopt_spill(Part& part, const failover::Gate& in_force) const;
     [[nodiscard]] failover::Gate unbounded(const Part& part, failover::Gate in_force) const;
 
     // engine_ready.cpp

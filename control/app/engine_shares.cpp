@@ -59,15 +59,17 @@ void Engine::Impl::order_pools() {
     }
 }
 
-/// Settles the bounds of `pools` and of all that follow them.
+/// Settles the bounds of `pools` and of all that follow them. Under a hold those of pools alone that are new
+/// to this process.
 void Engine::Impl::rebound(const std::set<Index>& pools) {
-    if (pools.empty() || on_hold()) return;
+    if (pools.empty()) return;
     std::set<Index> changed;
     for (const Index index : pool_order_) {
         PoolState& pool = fleet_.pools[index];
         const auto leads = [&](Index other) { return changed.contains(other) || pools.contains(other); };
         const bool led = pool.follows && std::any_of(pool.depends_on.begin(), pool.depends_on.end(), leads);
         if (!led && !pools.contains(index)) continue;
+        if (on_hold() && pool.bounded) continue;
         if (rebound_pool(pool)) changed.insert(index);
     }
 }
@@ -78,6 +80,7 @@ bool Engine::Impl::rebound_pool(PoolState& pool) {
     if (pool.single_writer) follow_writer(pool);
     for (const Index index : pool.parts) bound_by_health(pool, index);
     if (pool.follows) follow_others(pool);
+    pool.bounded = true;
     bool changed = false;
     for (std::size_t i = 0; i < pool.parts.size(); ++i) {
         if (fleet_.parts[pool.parts[i]].bounds == before[i]) continue;
@@ -187,6 +190,13 @@ void Engine::Impl::adopt_writers() {
         }
         if (admitting.size() == 1) pool.writer = admitting.front();
     }
+}
+
+/// Under a hold nobody gives room out anew: what the site's room left the part is read from its gate.
+void Engine::Impl::adopt_spill(Part& part, const failover::Gate& in_force) const {
+    const double lasting = part.bounds.lasting();
+    if (!on_hold() || !knows_capacity() || lasting <= 0 || in_force.admit == api::kAdmitNone) return;
+    part.bounds.spill = std::min(1.0, failover::part_of(in_force.admit) / lasting);
 }
 
 /// What a part's own admission must have been for the gate that is in force: what the bounds explain is none

@@ -1,6 +1,7 @@
 // Sites and pools going dark and coming back: verdicts, rails, fail static.
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "control/app/engine_impl.h"
 #include "control/failover/shares.h"
@@ -342,7 +343,9 @@ BackendFlags Engine::Impl::flags(const Target& target) const {
 }
 
 BackendFlags Engine::Impl::judged_flags(const Target& target) const {
-    const BackendFlags now = board_.in_force(target.id);
+    BackendFlags now = board_.in_force(target.id);
+    // Flows that are ended were let go by a drain's deadline, not by automation.
+    now.keep |= std::exchange(now.end_flows, false);
     const Part& part = fleet_.parts[target.part];
     const State state = target.state.state();
     BackendFlags result;

@@ -162,6 +162,7 @@ class Builder {
         state.offered = old.offered;
         state.shed = old.shed;
         state.shed_told = old.shed_told;
+        state.bounded = old.bounded && old.single_writer == state.single_writer;
     }
 
     static void ask(Target& target, const std::shared_ptr<const config::Health>& ready) {
@@ -200,6 +201,9 @@ class Builder {
         if (const Part* old = memory_.part(before, fleet_.sites[site].key); old != nullptr) {
             part.admission = old->admission;
             part.bounds = old->bounds;
+        } else if (fleet_.pools[pool_index].bounded && fleet_.pools[pool_index].single_writer) {
+            // A site that is new to a pool with one writer is not the writer.
+            part.bounds.writer = part.bounds.writer_keeps = false;
         }
         fleet_.parts.push_back(std::move(part));
         fleet_.pools[pool_index].parts.push_back(index);

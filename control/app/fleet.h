@@ -121,6 +121,7 @@ struct PoolState {
     std::vector<Index> depends_on;
     bool follows = false;
     bool follow_dropped = false;  ///< nowhere is what it follows: it goes anywhere (alarmed)
+    bool bounded = false;  ///< its parts' bounds were settled once: from then on a hold freezes them
     bool single_writer = false;
     std::optional<Index> writer;  ///< of `parts`: where the data is primary
     failover::WriterAlarm writer_alarm = failover::WriterAlarm::kNone;

@@ -76,7 +76,8 @@ control::Task<control::DrainReply> ApiHandlers::drain(control::DrainRequest requ
     if (request.percent) asked.percent = *request.percent;
     if (request.deadline_s) asked.deadline = std::chrono::seconds(*request.deadline_s);
     asked.here = request.here;
-    const auto result = co_await service_.intend(std::move(asked));
+    failover::IntentRequest intent = std::move(asked);
+    const auto result = co_await service_.intend(std::move(intent));
     if (!result) co_return Reply(tl::unexpect, to_api_error(result.error()));
 
     control::DrainReply reply;
@@ -96,7 +97,9 @@ control::Task<control::DrainReply> ApiHandlers::drain(control::DrainRequest requ
 
 control::Task<control::UndrainReply> ApiHandlers::undrain(control::UndrainRequest request) {
     using Reply = control::Outcome<control::UndrainReply>;
-    const auto result = co_await service_.intend(failover::UndrainRequest{request.target, request.by});
+    // Named: GCC 12 destroys a temporary in a co_await expression twice.
+    failover::IntentRequest asked = failover::UndrainRequest{request.target, request.by};
+    const auto result = co_await service_.intend(std::move(asked));
     if (!result) co_return Reply(tl::unexpect, to_api_error(result.error()));
     control::UndrainReply reply;
     reply.target = request.target;
@@ -119,12 +122,15 @@ control::Task<control::IntentReply> ApiHandlers::hold(control::HoldRequest reque
     asked.reason = request.reason;
     asked.by = request.by;
     asked.here = request.here;
-    co_return co_await simple_intent(asked,
-                                     "automation stands still: no site goes dark or comes back unasked");
+    failover::IntentRequest intent = std::move(asked);
+    std::string effect = "automation stands still: no site goes dark or comes back unasked";
+    co_return co_await simple_intent(std::move(intent), std::move(effect));
 }
 
 control::Task<control::IntentReply> ApiHandlers::release(control::ReleaseRequest request) {
-    co_return co_await simple_intent(failover::ReleaseRequest{request.by}, "automation goes on");
+    failover::IntentRequest intent = failover::ReleaseRequest{request.by};
+    std::string effect = "automation goes on";
+    co_return co_await simple_intent(std::move(intent), std::move(effect));
 }
 
 control::Task<control::IntentReply> ApiHandlers::weight(control::WeightRequest request) {
@@ -138,7 +144,8 @@ control::Task<control::IntentReply> ApiHandlers::weight(control::WeightRequest r
     asked.here = request.here;
     std::string effect = request.weight ? fmt::format("{} has weight {}", request.target, *request.weight)
                                         : fmt::format("{} is weighted as configured", request.target);
-    co_return co_await simple_intent(std::move(asked), std::move(effect));
+    failover::IntentRequest intent = std::move(asked);
+    co_return co_await simple_intent(std::move(intent), std::move(effect));
 }
 
 control::Task<control::IntentReply> ApiHandlers::simple_intent(failover::IntentRequest request,

@@ -51,6 +51,12 @@ bool is_noise(const Event& event) {
            event.kind == "suspect";
 }
 
+/// Of interest to every failure, whatever site it names: one that is made ready, takes over the data, has no
+/// room, or is kept from going dark by a rail.
+bool concerns_all(const Event& event) {
+    return event.kind == "activation" || event.kind == "writer" || event.kind == "alarm";
+}
+
 /// Of no interest in a timeline of failures: the plan's own business.
 bool is_left_out(const Event& event) {
     return event.kind == "plan" || event.kind == "plan_applied";
@@ -126,13 +132,8 @@ std::uint64_t IncidentBook::on_event(const Event& event) {
         open_one(site, event);
         return last_;
     }
-    if (event.site.empty() && !is_failure(event)) {
-        std::uint64_t newest = 0;
-        for (auto& [name, one] : open_) {
-            if (name.empty() && !event.pool.empty()) continue;
-            add(one, event);
-            newest = std::max(newest, one.number);
-        }
+    if (concerns_all(event) || (event.site.empty() && !is_failure(event))) {
+        const std::uint64_t newest = add_to_all(event);
         if (is_end(event) && open_.contains("")) close("", event);
         return newest;
     }
@@ -150,6 +151,18 @@ std::uint64_t IncidentBook::on_event(const Event& event) {
         before_.erase(site);
     }
     return 0;
+}
+
+/// To every incident that is open; what is about a pool or another site is no business of this host's fast
+/// path.
+std::uint64_t IncidentBook::add_to_all(const Event& event) {
+    std::uint64_t newest = 0;
+    for (auto& [name, one] : open_) {
+        if (name.empty() && !(event.pool.empty() && event.site.empty())) continue;
+        add(one, event);
+        newest = std::max(newest, one.number);
+    }
+    return newest;
 }
 
 void IncidentBook::open_one(const std::string& site, const Event& event) {

@@ -106,6 +106,14 @@ awaitable<control::Outcome<control::ReloadReply>> Service::reload(
     control::ReloadReply reply;
     reply.changes = describe_changes(config(), *read.loaded);
     reply.changed = !reply.changes.empty();
+    for (std::string& said : overruled_weights(snapshot(), *read.loaded)) reply.changes.push_back(std::move(said));
+    if (confirm_within && read.loaded->control.state_dir != config().control.state_dir) {
+        unlock();
+        co_return Reply(tl::unexpect,
+                        ApiError(api::ErrorCode::kInvalidArgument, kApplying,
+                                 "control.state_dir is another one: a restart would not find what ran "
+                                 "before. Apply it without --confirm-within"));
+    }
     std::optional<Trial> trial;
     if (confirm_within && reply.changed)
         trial = Trial{text_mark(read.text), options_.now().wall + *confirm_within, false};
@@ -197,7 +205,8 @@ awaitable<void> Service::take_back() {
 
 awaitable<control::Outcome<control::ConfigDiff>> Service::diff_config(std::string path) {
     using Reply = control::Outcome<control::ConfigDiff>;
-    ReadConfig read = co_await read_config(path.empty() ? options_.config_path : path);
+    if (path.empty()) path = options_.config_path;
+    ReadConfig read = co_await read_config(std::move(path));
     if (stopped_) co_return Reply(tl::unexpect, kStopping);
     if (!read.loaded) {
         ApiError refusal{api::ErrorCode::kInvalidArgument, "reading the configuration", "it has mistakes"};

@@ -83,6 +83,9 @@ def run_once(lab, hook, said):
     wait_for("the hook's end", lambda: any("done" in t for t in activations(lab, mark)), 10)
     told = activations(lab, mark)
     assert len(told) == 2 and said in told[1], told
+    failed = next(i["number"] for i in lab.lbctl_json("incidents") if i["site"] == "pangyo" and "closed" not in i)
+    in_incident = [line["text"] for line in lab.lbctl_json("incidents", str(failed))["lines"] if line["kind"] == "activation"]
+    assert in_incident == told
     # While the need lasts, and after a restart of the control process, it is not run again.
     lab.restart("control")
     wait_for("adopted", lambda: any(e["kind"] == "adopted" for e in events(lab, mark)), 15)

@@ -581,7 +581,7 @@ COMP_WORDS=({' '.join(words)} '') ; COMP_CWORD={len(words)} ; _lbctl ; printf '%
 
     assert {"status", "drain", "config"} <= set(complete("lbctl"))
     assert complete("lbctl", "drain") == ["pangyo", "anyang", "talk@pangyo", "talk@anyang"]
-    assert complete("lbctl", "config") == ["check", "show", "apply"]
+    assert complete("lbctl", "config") == ["check", "show", "diff", "apply", "confirm"]
     assert complete("lbctl", "-o") == ["table", "json"]
     assert complete("lbctl", "plan", "--fail") == ["pangyo", "anyang"]
 

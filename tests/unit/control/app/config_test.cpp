@@ -140,7 +140,8 @@ TEST_CASE("a preview shows what then happens, by pool and site") {
     double to_others = 0;
     for (const control::Move& move : diff->moves) {
         CHECK(move.pool == "pool1");
-        CHECK(move.from == "pangyo");
+        // The table is apportioned anew: up to 2 % of the others' flows may move with it.
+        if (move.from != "pangyo") CHECK(move.share < 0.02);
         to_others += move.share;
     }
     CHECK(to_others == doctest::Approx(diff->pools[0].moved));

@@ -152,12 +152,14 @@ TEST_CASE("two sites have an incident each; what names no site goes to both") {
     CHECK(book.on_event(event_of("verdict", "pangyo", "dark", 10)) == 1);
     CHECK(book.on_event(event_of("verdict", "anyang", "dark", 20)) == 2);
     CHECK(book.on_event(event_of("hold", "", "", 30)) == 2);
-    CHECK(book.on_event(event_of("activation", "pangyo", "", 35)) == 1);  // a line of another part
+    CHECK(book.on_event(event_of("alarm", "pangyo", "", 35)) == 2);
+    CHECK(book.on_event(event_of("alarm", "chuncheon", "", 37)) == 2);  // it may have no more room
     CHECK(book.on_event(event_of("drain", "chuncheon", "", 40)) == 0);
+    CHECK(book.on_event(event_of("activation", "chuncheon", "", 45)) == 2);  // made ready because of them
     CHECK(book.on_event(event_of("verdict", "pangyo", "healthy", 50)) == 1);
     CHECK(kinds(*book.find(1)) ==
-          std::vector<std::string>{"verdict", "hold", "activation", "verdict", "closed"});
-    CHECK(kinds(*book.find(2)) == std::vector<std::string>{"verdict", "hold"});
+          std::vector<std::string>{"verdict", "hold", "alarm", "activation", "verdict", "closed"});
+    CHECK(kinds(*book.find(2)) == std::vector<std::string>{"verdict", "hold", "alarm", "activation"});
     book.keep_sites({"pangyo"}, control::Time{});
     CHECK(book.open() == 0);
 }
