@@ -27,6 +27,9 @@
 
 namespace detour::app {
 
+/// In place of a rail: why a site stays.
+inline constexpr const char* kOnHold = "automation is on hold";
+
 class Engine::Impl {
   public:
     Impl(config::Config config, StoredState state, StoredIntents intents, Now now);

@@ -208,8 +208,7 @@ api::Result<Engine::Prepared> Engine::Impl::prepare_one(const failover::UndrainR
         const SiteState& site = fleet_.sites[index];
         result.sites.push_back(site.name);
         if (!whole || after.sites[index].drained()) continue;
-        const bool back =
-            site.admission.phase() == Phase::kHeld || (site.admission.trickles() && !removed);
+        const bool back = site.admission.phase() == Phase::kHeld || (site.admission.trickles() && !removed);
         if (back) pending.released.push_back(site.key);
     }
     for (const Drain& drain : pending.intents.drains) {

@@ -83,7 +83,7 @@ bool Engine::Impl::answers_now(const SiteState& site) const {
 }
 
 void Engine::Impl::lose_way_back(SiteState& site, const Evidence& evidence) {
-    const std::string rail = rail_against(site);
+    const std::string rail = on_hold() ? kOnHold : rail_against(site);
     if (!rail.empty()) {
         if (site.way_back_rail != rail)
             event(EventKind::kAlarm, site, "clients don't get through, but it stays: " + rail);
@@ -91,6 +91,8 @@ void Engine::Impl::lose_way_back(SiteState& site, const Evidence& evidence) {
         return;
     }
     site.way_back_rail.clear();
+    site.dark_rule =
+        "passive signal: for half a second less than 10 % of the handshakes that the other sites let expect";
     site.admission.darken(now_, true);
     site.admission.start_trickle();
     site.trickle = {};
@@ -103,7 +105,7 @@ void Engine::Impl::lose_way_back(SiteState& site, const Evidence& evidence) {
 
 void Engine::Impl::watch_trickle(SiteState& site) {
     site.trickle.add(passive_.expected(site.id), passive_.completed(site.id));
-    if (!site.trickle.well()) return;
+    if (!site.trickle.well() || on_hold()) return;
     site.admission.lighten(now_, rules(site));
     site.way_back.clear();
     site.trickle = {};

@@ -50,7 +50,7 @@ void Engine::Impl::mark(SiteState& site) {
 void Engine::Impl::judge(SiteState& site) {
     const Looks looks = look(fleet_, site, config_.failover.dark_threshold);
     if (site.admission.trickles()) {
-        if (!looks.dark) return;
+        if (!looks.dark || on_hold()) return;
         // Nothing answers now: it is as dark as any other.
         site.admission.end_trickle();
         site.way_back.clear();
@@ -79,7 +79,7 @@ void Engine::Impl::judge(SiteState& site) {
         return;
     }
     if (fail_static_) return;
-    if (on_hold()) return refuse_dark(site, "automation is on hold");
+    if (on_hold()) return refuse_dark(site, kOnHold);
     if (all_look_dark()) return enter_static();
     const std::string rail = looks.bad_answers ? rail_against(site) : std::string{};
     if (rail.empty()) return darken(site, looks.bad_answers);
@@ -94,6 +94,9 @@ void Engine::Impl::refuse_dark(SiteState& site, const std::string& rail) {
 
 void Engine::Impl::darken(SiteState& site, bool bad_answers) {
     site.admission.darken(now_, bad_answers);
+    site.dark_rule = site.bfd_watch.dark()
+                         ? "BFD: all its sessions are down and no probe was answered within confirm_timeout"
+                         : "the burst failed: no more than dark_threshold of the site's backends answer";
     site.flaps.note(flap_rules(), now_.wall);
     site.touched = true;
     site.refused.clear();
@@ -451,6 +454,7 @@ void Engine::Impl::update_verdict(SiteState& site) {
     Event& value = event(EventKind::kVerdict, site, reason);
     value.from = failover::to_string(site.verdict);
     value.to = failover::to_string(verdict);
+    if (verdict == failover::Verdict::kDark) value.rule = site.dark_rule;
     site.verdict = verdict;
     site.since = now_.wall;
 }

@@ -47,10 +47,11 @@ struct Event {
     EventKind kind = EventKind::kAlarm;
     std::string site;  ///< names; empty when it is not about one
     std::string pool;
-    std::string backend;  ///< address
-    std::string from;     ///< "healthy", "65535"
-    std::string to;       ///< "dark", "0"
-    std::string reason;   ///< "2 of 2 backends down: timeout"
+    std::string backend;    ///< address
+    std::string from;       ///< "healthy", "65535"
+    std::string to;         ///< "dark", "0"
+    std::string reason;     ///< "2 of 2 backends down: timeout"
+    std::string rule = {};  ///< by which it was decided, where the kind alone does not tell
 };
 
 }  // namespace detour::app

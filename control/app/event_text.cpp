@@ -114,6 +114,7 @@ control::Event to_api(const Event& event) {
     if (!event.from.empty()) out.data["from"] = event.from;
     if (!event.to.empty()) out.data["to"] = event.to;
     if (!event.reason.empty()) out.data["reason"] = event.reason;
+    if (!event.rule.empty()) out.data["rule"] = event.rule;
     out.data["monotonic_us"] = static_cast<std::int64_t>(event.at.monotonic.value.count() / 1000);
     return out;
 }

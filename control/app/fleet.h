@@ -121,7 +121,7 @@ struct PoolState {
     std::vector<Index> depends_on;
     bool follows = false;
     bool follow_dropped = false;  ///< nowhere is what it follows: it goes anywhere (alarmed)
-    bool bounded = false;  ///< its parts' bounds were settled once: from then on a hold freezes them
+    bool bounded = false;         ///< its parts' bounds were settled once: from then on a hold freezes them
     bool single_writer = false;
     std::optional<Index> writer;  ///< of `parts`: where the data is primary
     failover::WriterAlarm writer_alarm = failover::WriterAlarm::kNone;
@@ -159,6 +159,7 @@ struct SiteState {
     health::Monotonic way_back_since;  ///< readings from before say nothing of now
     std::string way_back_rail;         ///< that keeps it from going dark for that; empty: none
     failover::TrickleWatch trickle;
+    const char* dark_rule = "";  ///< by which it went dark
 
     failover::Verdict verdict = failover::Verdict::kUnknown;
     health::WallTime since;

@@ -38,7 +38,7 @@ bool is_failure(const Event& event) {
 }
 
 bool may_be_the_beginning(const Event& event) {
-    return event.kind == "probe_missed" || event.kind == "suspect";
+    return event.kind == "probe_missed" || event.kind == "suspect" || event.kind == "bfd";
 }
 
 bool is_end(const Event& event) {
@@ -76,32 +76,41 @@ std::string summary_of(const Event& event) {
 
 struct Rule {
     std::string_view kind;
-    std::string_view to;  ///< empty: any
+    std::string_view to;      ///< empty: any
+    std::string_view reason;  ///< part of it; empty: any
     std::string_view text;
 };
 constexpr std::array kRules{
-    Rule{"suspect", "", "the first miss starts a burst to up to 16 backends"},
-    Rule{"backend_down", "", "`fall` misses in a row"},
-    Rule{"backend_up", "", "`rise` answers in a row"},
-    Rule{"verdict", "dark", "the burst failed: dark_threshold or fewer of the site's backends answer"},
-    Rule{"verdict", "recovering", "it answers again: `ramp`, or held after auto_return_within or a drain"},
-    Rule{"pool_verdict", "dark", "none of the pool's backends here is in service, another site takes it"},
-    Rule{"switch", "0", "what is dark or drained takes no new flow"},
-    Rule{"strand", "", "nothing heard for strand_after, or a drain's deadline"},
-    Rule{"ramp_started", "", "dark for less than auto_return_within, or undrained"},
-    Rule{"drain", "", "an operator said so"},
-    Rule{"undrain", "", "an operator said so"},
-    Rule{"hold", "", "an operator said so"},
-    Rule{"release", "", "an operator said so, or its time was up"},
-    Rule{"weight", "", "an operator said so, or its time was up"},
-    Rule{"drain_expired", "", "its time was up"},
+    Rule{"suspect", "", "clients don't get through",
+         "passive signal: few of the handshakes that the other sites let expect; a burst asks"},
+    Rule{"suspect", "", "BFD", "BFD: all its sessions are down; a burst asks"},
+    Rule{"suspect", "", "same domain", "a site of the same narrowest domain went dark; a burst asks"},
+    Rule{"suspect", "", "", "the first miss starts a burst to up to 16 backends"},
+    Rule{"backend_down", "", "", "`fall` misses in a row"},
+    Rule{"backend_up", "", "", "`rise` answers in a row"},
+    Rule{"verdict", "recovering", "",
+         "it answers again: `ramp`, or held after auto_return_within or a drain"},
+    Rule{"pool_verdict", "dark", "", "none of the pool's backends here is in service, another site takes it"},
+    Rule{"switch", "0", "", "what is dark or drained takes no new flow"},
+    Rule{"strand", "", "", "nothing heard for strand_after, or a drain's deadline"},
+    Rule{"ramp_started", "", "", "dark for less than auto_return_within, or undrained"},
+    Rule{"drain", "", "", "an operator said so"},
+    Rule{"undrain", "", "", "an operator said so"},
+    Rule{"hold", "", "", "an operator said so"},
+    Rule{"release", "", "", "an operator said so, or its time was up"},
+    Rule{"weight", "", "", "an operator said so, or its time was up"},
+    Rule{"drain_expired", "", "", "its time was up"},
 };
 
 }  // namespace
 
 std::string_view rule_of(const Event& event) {
+    if (const std::string_view said = word(event, "rule"); !said.empty()) return said;
     for (const Rule& rule : kRules) {
-        if (rule.kind == event.kind && (rule.to.empty() || rule.to == word(event, "to"))) return rule.text;
+        const bool to = rule.to.empty() || rule.to == word(event, "to");
+        if (rule.kind == event.kind && to &&
+            word(event, "reason").find(rule.reason) != std::string_view::npos)
+            return rule.text;
     }
     return {};
 }

@@ -3,10 +3,10 @@
 // Fed with every event of the log, in order. A failure begins with a backend that is down, a pool or a site
 // that goes dark, or a fast path that is lost; what came just before at the same site (missed probes, the
 // burst) is part of it. It ends when the site is healthy again, so that a site has at most one incident at a
-// time. Alarms, activations with their output, data that goes to another site, and events that name no site go
-// to every incident that is open. A restart is no event: an open incident
-// goes on. Bounded: incidents in number, the oldest closed ones go first; lines of each, the noise goes
-// first. Other parts add a line by an event that names the site. Pure, not thread safe.
+// time. Alarms, activations with their output, data that goes to another site, and events that name no site
+// go to every incident that is open. A restart is no event: an open incident goes on. Bounded: incidents in
+// number, the oldest closed ones go first; lines of each, the noise goes first. Other parts add a line by an
+// event that names the site. Pure, not thread safe.
 #pragma once
 
 #include <cstddef>

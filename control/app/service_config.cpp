@@ -106,7 +106,8 @@ awaitable<control::Outcome<control::ReloadReply>> Service::reload(
     control::ReloadReply reply;
     reply.changes = describe_changes(config(), *read.loaded);
     reply.changed = !reply.changes.empty();
-    for (std::string& said : overruled_weights(snapshot(), *read.loaded)) reply.changes.push_back(std::move(said));
+    for (std::string& said : overruled_weights(snapshot(), *read.loaded))
+        reply.changes.push_back(std::move(said));
     if (confirm_within && read.loaded->control.state_dir != config().control.state_dir) {
         unlock();
         co_return Reply(tl::unexpect,

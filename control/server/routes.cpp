@@ -255,15 +255,13 @@ asio::awaitable<HttpReply> Router::post(HttpRequest request) {
         auto drain = checked_drain(request);
         if (!drain) co_return error_reply(drain.error());
         std::string doing = "draining " + drain->target;
-        co_return json_reply(
-            co_await bounded(handlers_.drain(std::move(*drain)), context_, doing));
+        co_return json_reply(co_await bounded(handlers_.drain(std::move(*drain)), context_, doing));
     }
     if (path != "/v1/undrain") co_return co_await intent(std::move(request));
     auto undrain = checked_undrain(request);
     if (!undrain) co_return error_reply(undrain.error());
     std::string doing = "undraining " + undrain->target;
-    co_return json_reply(
-        co_await bounded(handlers_.undrain(std::move(*undrain)), context_, doing));
+    co_return json_reply(co_await bounded(handlers_.undrain(std::move(*undrain)), context_, doing));
 }
 
 asio::awaitable<HttpReply> Router::config(HttpRequest request) {

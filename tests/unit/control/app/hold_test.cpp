@@ -126,7 +126,8 @@ TEST_CASE("under a hold shares do not follow the healthy, also over a restart") 
     CHECK(admit(world, "pangyo") < 0.5);
 }
 
-TEST_CASE("under a hold no room is given out anew, and what a full site was left stays, also over a restart") {
+TEST_CASE(
+    "under a hold no room is given out anew, and what a full site was left stays, also over a restart") {
     World world(room_config());
     world.offered = {{"pool0", 1800}};
     world.boot();
@@ -164,4 +165,51 @@ TEST_CASE("under a hold a followed pool keeps its followers where they are") {
     world.run(2s);
     CHECK(admit(world, "pangyo", "pool0") == 0);
     CHECK(admit(world, "pangyo", "pool1") == 0);
+}
+
+TEST_CASE("under a hold BFD takes nothing away, and what it saw counts when the hold ends") {
+    config::Config config = sample_config();
+    config.sites[0].bfd.resize(1);
+    config.sites[0].bfd[0].address = ip("10.1.0.1");
+    World world(config);
+    world.boot();
+    world.bfd("pangyo", 0, failover::BfdPath::kUp);
+    hold(world);
+    const Told told(world);
+    world.behave("pangyo", Cause::kTimeout);
+    world.bfd("pangyo", 0, failover::BfdPath::kDown);
+    world.run(10s);
+    told.check_same(world);
+    release(world);
+    world.run(1s);
+    CHECK(world.gate("pangyo").admit == api::kAdmitNone);
+}
+
+TEST_CASE("under a hold clients that don't get through move nobody, and a trickle stays what it is") {
+    World world(sample_config());
+    world.boot();
+    for (const config::Site& site : world.config().sites) world.clients[site.name] = {10, 1};
+    world.run(2s);
+    hold(world);
+    const Told told(world);
+    world.clients["pangyo"] = {10, 0};
+    world.run(10s);
+    told.check_same(world);
+    CHECK(world.site("pangyo").reason.find("hold") != std::string::npos);
+    release(world);
+    world.run(2s);
+    const Gate trickle = world.gate("pangyo");
+    REQUIRE(trickle.admit == failover::kRampFloor);
+    hold(world);
+    world.clients["pangyo"] = {10, 1};
+    world.run(30s);
+    CHECK(world.gate("pangyo").admit == trickle.admit);
+    world.behave("pangyo", Cause::kTimeout);
+    world.run(10s);
+    CHECK(world.gate("pangyo").admit == trickle.admit);
+    world.behave("pangyo", Cause::kOk);
+    world.run(10s);
+    release(world);
+    world.run(15s);
+    CHECK(world.gate("pangyo") == kOpen);
 }

@@ -104,6 +104,44 @@ TEST_CASE("a power cut and its end are one incident, from the first missed probe
     CHECK(incident.opened >= app::to_api(world.now().wall) - (world.time() - cut));
 }
 
+/// The rule by which pangyo went dark in the first incident.
+std::string rule_of_dark(World& world) {
+    IncidentBook book;
+    feed(world, book);
+    REQUIRE(book.find(1) != nullptr);
+    for (const control::IncidentLine& line : book.find(1)->lines) {
+        if (line.kind == "verdict" && line.text.find("pangyo: is dark") == 0) return line.rule;
+    }
+    return "never dark";
+}
+
+TEST_CASE("the timeline names the rule: probes, BFD, or the clients' handshakes") {
+    config::Config config = sample_config();
+    config.sites[0].bfd.resize(1);
+    config.sites[0].bfd[0].address = ip("10.1.0.1");
+    World world(config);
+    world.boot();
+    SUBCASE("probes") {
+        world.behave("pangyo", Cause::kTimeout);
+        world.run(2s);
+        CHECK(rule_of_dark(world).find("the burst failed") == 0);
+    }
+    SUBCASE("BFD") {
+        world.bfd("pangyo", 0, failover::BfdPath::kUp);
+        world.behave("pangyo", Cause::kTimeout);
+        world.bfd("pangyo", 0, failover::BfdPath::kDown);
+        world.run(2s);
+        CHECK(rule_of_dark(world).find("BFD") == 0);
+    }
+    SUBCASE("handshakes") {
+        for (const config::Site& site : world.config().sites) world.clients[site.name] = {10, 1};
+        world.run(2s);
+        world.clients["pangyo"] = {10, 0};
+        world.run(2s);
+        CHECK(rule_of_dark(world).find("passive signal") == 0);
+    }
+}
+
 TEST_CASE("a lost probe is no incident") {
     World world(sample_config());
     world.boot();

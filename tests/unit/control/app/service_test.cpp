@@ -307,7 +307,8 @@ TEST_CASE("a bad configuration is refused whole and what runs goes on") {
     CHECK_FALSE(same->changed);
 }
 
-TEST_CASE("a configuration on trial is taken back in time, also by a restart, or stays when it is confirmed") {
+TEST_CASE(
+    "a configuration on trial is taken back in time, also by a restart, or stays when it is confirmed") {
     enum class End { kTime, kRestart, kConfirmed };
     for (const End end : {End::kTime, End::kRestart, End::kConfirmed}) {
         CAPTURE(static_cast<int>(end));
