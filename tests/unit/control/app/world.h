@@ -116,8 +116,8 @@ class World {
     Engine& engine() { return *engine_; }
     FakeFastPath fast;
     std::vector<Event> events;
-    /// Processor time of the engine's calls since boot(): the last one, the last one that switched a site, the
-    /// longest.
+    /// Processor time of the engine's calls since boot(): the last one, the last one that switched a site,
+    /// the longest.
     double last_call_ms = 0, switching_call_ms = 0, longest_call_ms = 0;
     std::string state_file, intents_file;
 
