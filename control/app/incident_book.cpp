@@ -92,6 +92,8 @@ constexpr std::array kRules{
          "it answers again: `ramp`, or held after auto_return_within or a drain"},
     Rule{"pool_verdict", "dark", "", "none of the pool's backends here is in service, another site takes it"},
     Rule{"switch", "0", "", "what is dark or drained takes no new flow"},
+    Rule{"switch", "65535", "", "nothing stands against its whole share"},
+    Rule{"switch", "", "", "its share grows over `ramp`, or follows what is healthy there and has room"},
     Rule{"strand", "", "", "nothing heard for strand_after, or a drain's deadline"},
     Rule{"ramp_started", "", "", "dark for less than auto_return_within, or undrained"},
     Rule{"drain", "", "", "an operator said so"},

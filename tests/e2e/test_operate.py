@@ -131,7 +131,9 @@ def test_a_hold_keeps_a_dark_site_over_a_restart_until_it_is_released(lab):
     assert site(lab, "pangyo")["admit"] == 1
     mark = restart_control(lab)
     time.sleep(2)  # longer than a verdict takes
-    assert not switches_since(lab, mark)
+    # The verdict says what is seen; nothing follows from it.
+    assert not [e for e in switches_since(lab, mark) if e["kind"] != "verdict"]
+    assert site(lab, "pangyo")["admit"] == 1
     assert lab.lbctl_json("status")["hold"]["reason"] == "storm"
     assert lab.lbctl("release").returncode == 0
     wait_for("pangyo to take no new flow", lambda: site(lab, "pangyo")["admit"] == 0, 10)
@@ -169,7 +171,7 @@ def test_a_changed_configuration_wins_over_a_weight_and_says_so_also_while_nobod
         assert "the weight 25 of " + weighed in told, told
         restart_control(lab)
         assert weight_of() == 60
-        assert lab.lbctl_json("status")["weights"] == []
+        assert not lab.lbctl_json("status").get("weights")
         assert any("the configuration has another weight now" in e["text"] for e in events(lab, mark))
     finally:
         lab.write_config(original)
@@ -242,7 +244,7 @@ def test_a_power_cut_is_an_incident_with_its_timeline_also_over_a_restart(lab):
     assert "adopted" in kinds and "backend_down" in kinds
     for line in incident["lines"]:
         decided = line["kind"] in ("suspect", "switch", "strand", "ramp_started", "backend_down")
-        assert not decided or line["rule"], line
+        assert not decided or line.get("rule"), line
     times = [line["at_ms"] for line in incident["lines"]]
     assert times == sorted(times)
     assert 0 < incident["switched_ms"] < 2000
