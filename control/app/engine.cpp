@@ -153,6 +153,7 @@ void Engine::Impl::rebuild() {
     const Fleet old = std::exchange(fleet_, {});
     effective_ = failover::with_weights(config_, intents_.weights);
     fleet_ = make_fleet(effective_, ids_, old);
+    passive_.forget();  // an id may be another backend's now
     for (auto it = in_flight_.begin(); it != in_flight_.end();) {
         it->second.target = fleet_.carried[it->second.target];
         it = it->second.target == kGone ? in_flight_.erase(it) : std::next(it);

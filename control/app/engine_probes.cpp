@@ -124,6 +124,8 @@ Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outc
 void Engine::Impl::record(Target& target, const health::Outcome& outcome, Monotonic sent) {
     target.last = outcome;
     ++target.probes;
+    // A bad answer is an answer too: whether it takes the site away is the rails' matter, not BFD's.
+    if (health::answered(outcome.cause)) fleet_.sites[target.site].bfd_watch.answered();
     if (outcome.cause != health::Cause::kOk) {
         ++target.misses;
         return;
@@ -131,7 +133,6 @@ void Engine::Impl::record(Target& target, const health::Outcome& outcome, Monoto
     target.round_trip = outcome.round_trip;
     target.answered_sent = std::max(target.answered_sent, sent);
     fleet_.sites[target.site].admission.sign_of_life(now_);
-    fleet_.sites[target.site].bfd_watch.answered();
 }
 
 /// Once for each backend and certificate.
@@ -168,7 +169,8 @@ void Engine::Impl::on_changed(Index index, State before) {
 }
 
 void Engine::Impl::start_burst(SiteState& site, const std::string& reason) {
-    if (site.burst || fail_static_ || site.admission.phase() == failover::Phase::kDark) return;
+    const bool gone = site.admission.phase() == failover::Phase::kDark && !site.admission.trickles();
+    if (site.burst || fail_static_ || gone) return;
     std::vector<Index> members;
     for (const Index index : site.targets) {
         if (fleet_.targets[index].state.state() != State::kDown) members.push_back(index);

@@ -95,6 +95,7 @@ void Engine::Impl::lose_way_back(SiteState& site, const Evidence& evidence) {
         "passive signal: for half a second less than 10 % of the handshakes that the other sites let expect";
     site.admission.darken(now_, true);
     site.admission.start_trickle();
+    site.flaps.note(flap_rules(), now_.wall);
     site.trickle = {};
     site.way_back_since = now_.monotonic;
     site.touched = true;
@@ -105,8 +106,9 @@ void Engine::Impl::lose_way_back(SiteState& site, const Evidence& evidence) {
 
 void Engine::Impl::watch_trickle(SiteState& site) {
     site.trickle.add(passive_.expected(site.id), passive_.completed(site.id));
-    if (!site.trickle.well() || on_hold()) return;
+    if (!site.trickle.well() || on_hold() || waits_for_flaps(site)) return;
     site.admission.lighten(now_, rules(site));
+    site.answers_since.reset();
     site.way_back.clear();
     site.trickle = {};
     mark(site);
@@ -137,7 +139,7 @@ void Engine::Impl::update_bfd(SiteState& site) {
     std::vector<BfdPath> paths;
     for (const BfdSession& session : site.bfd) paths.push_back(session.path);
     if (!site.bfd_watch.update(paths, now_.monotonic, confirm_time(site))) return;
-    if (site.admission.phase() != Phase::kDark) start_burst(site, "all its BFD sessions are down");
+    start_burst(site, "all its BFD sessions are down");
 }
 
 /// A far site must be able to answer within it.

@@ -50,9 +50,12 @@ void Engine::Impl::mark(SiteState& site) {
 void Engine::Impl::judge(SiteState& site) {
     const Looks looks = look(fleet_, site, config_.failover.dark_threshold);
     if (site.admission.trickles()) {
-        if (!looks.dark || on_hold()) return;
-        // Nothing answers now: it is as dark as any other.
-        site.admission.end_trickle();
+        if (!looks.dark || on_hold() || fail_static_) return;
+        if (all_look_dark()) return enter_static();
+        // Nothing answers well now: it is as dark as any other.
+        site.admission.end_trickle(looks.bad_answers);
+        site.trickle_ended = now_.monotonic;
+        site.answers_since.reset();
         site.way_back.clear();
         mark(site);
         return;
@@ -161,6 +164,8 @@ void Engine::Impl::enter_static() {
             site.admission.relight();
             site.flaps.take_back();
         }
+        if (site.trickle_ended && now_.monotonic - *site.trickle_ended <= static_window())
+            site.admission.start_trickle();  // it was this host that heard nothing
         if (site.burst) end_burst(site);
         mark(site);
     }
@@ -172,7 +177,7 @@ void Engine::Impl::leave_static() {
     event(EventKind::kAlarm, "a site answers again: automation goes on");
     for (SiteState& site : fleet_.sites) {
         mark(site);
-        if (site.admission.phase() == Phase::kDark) continue;
+        if (site.admission.phase() == Phase::kDark && !site.admission.trickles()) continue;
         if (!look(fleet_, site, config_.failover.dark_threshold).dark) continue;
         for (const Index index : site.targets) fleet_.targets[index].state.set(State::kUnknown);
         mark(site);

@@ -157,7 +157,8 @@ struct SiteState {
     failover::BfdWatch bfd_watch;
     std::string way_back;              ///< what speaks against its way back to the clients; empty: nothing
     health::Monotonic way_back_since;  ///< readings from before say nothing of now
-    std::string way_back_rail;         ///< that keeps it from going dark for that; empty: none
+    std::optional<health::Monotonic> trickle_ended;  ///< for want of answers
+    std::string way_back_rail;                       ///< that keeps it from going dark for that; empty: none
     failover::TrickleWatch trickle;
     const char* dark_rule = "";  ///< by which it went dark
 

@@ -125,13 +125,15 @@ void Admission::darken(Now now, bool bad_answers) {
 }
 
 void Admission::start_trickle() noexcept {
-    record_.trickle = record_.phase == Phase::kDark && !record_.stranded;
+    if (record_.phase != Phase::kDark || record_.stranded) return;
+    record_.trickle = true;
+    record_.bad_answers = true;  // it is not silent
 }
 
-void Admission::end_trickle() noexcept {
+void Admission::end_trickle(bool bad_answers) noexcept {
     if (!trickles()) return;
     record_.trickle = false;
-    record_.bad_answers = false;  // silent, as any site without power
+    record_.bad_answers = bad_answers;
 }
 
 void Admission::relight() noexcept {
@@ -203,10 +205,10 @@ void Admission::tick(Now now, const AdmissionRules& rules) {
             mid_drained_ = api::kAdmitAll;
         }
     }
-    if (record_.phase == Phase::kDark && !record_.stranded && rules.strand_after &&
+    // A trickle ends when nothing answers (end_trickle), not when nobody asked for a while.
+    if (record_.phase == Phase::kDark && !record_.stranded && !record_.trickle && rules.strand_after &&
         now.monotonic - quiet_since_ >= *rules.strand_after) {
         record_.stranded = true;
-        record_.trickle = false;  // a handshake of a flow that is not kept would be reset
     }
 }
 
@@ -215,7 +217,7 @@ Monotonic Admission::next(const AdmissionRules& rules, Now now) const noexcept {
         const health::nanoseconds left = record_.ramp_start + rules.ramp - now.wall;
         return std::min(next_step_, now.monotonic + std::max(left, health::nanoseconds{0}));
     }
-    if (record_.phase == Phase::kDark && !record_.stranded && rules.strand_after) {
+    if (record_.phase == Phase::kDark && !record_.stranded && !record_.trickle && rules.strand_after) {
         return quiet_since_ + *rules.strand_after;
     }
     return health::kNever;

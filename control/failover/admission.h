@@ -3,10 +3,17 @@
 //
 // The state machine behind one switch. It is told what the probes say and whether an operator drained it, and
 // answers with `admit`, `admit_mid` and `keep` (DESIGN, Switching):
-//   dark      admit 0 at once; keep stays until nothing was heard for `strand_after`; admit_mid as before
-//   until then drained   admit 0, keep stays, admit_mid as it was when the drain began ramping   admit grows
-//   from 1 % to all over `ramp`, a function of its start; admit_mid 0 until done held      answers again
-//   after too long in the dark: admit 0 until undrained, or until nothing else can take it
+//
+//   dark: admit 0 at once; keep stays until nothing was heard for `strand_after`; admit_mid as before until
+//   then
+//
+//   drained: admit 0, keep stays, admit_mid as it was when the drain began
+//
+//   ramping: admit grows from 1 % to all over `ramp`, a function of its start; admit_mid 0 until done
+//
+//   held: answers again after too long in the dark: admit 0 until undrained, or until nothing else can take
+//   it
+//
 // Pure, not thread safe.
 #pragma once
 
@@ -82,7 +89,7 @@ class Admission {
     /// when its way back works again. No effect in other phases.
     void start_trickle() noexcept;
     /// It is silent now: takes nothing.
-    void end_trickle() noexcept;
+    void end_trickle(bool bad_answers) noexcept;
     /// darken() was a mistake of ours (everything looked dark): as it was before.
     void relight() noexcept;
     /// It answers again. Ramps, or holds when it was dark for too long or under a drain.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <optional>
 
 namespace detour::failover {
@@ -19,6 +20,8 @@ constexpr std::uint64_t kLeastElsewhere = 10;
 constexpr double kLeastRest = 5;
 constexpr std::size_t kMaxSteps = 30;
 constexpr std::chrono::seconds kLongest{3};
+/// Readings of 0.1 s in which a handshake completes, or not.
+constexpr std::size_t kCompletesWithin = 2;
 
 bool lost(double expected, double completed, double least) {
     return expected >= least && completed < kLostShare * expected;
@@ -90,7 +93,12 @@ std::map<api::PoolId, double> PassiveSignal::ratios(std::size_t steps, api::Site
     for (const auto& [pool, tally] : elsewhere) {
         if (tally.syns < kLeastElsewhere) continue;
         // More may complete than knocked: a SYN that was lost elsewhere is repeated here.
-        result[pool] = std::min(1.0, static_cast<double>(tally.completed) / static_cast<double>(tally.syns));
+        const auto syns = static_cast<double>(tally.syns);
+        const double completed = std::min(syns, static_cast<double>(tally.completed));
+        // The least that chance allows (three standard deviations): in a flood of forged SYNs a few
+        // completions elsewhere predict nothing of a larger site.
+        const double least = completed - 3 * std::sqrt(completed * (1 - completed / syns));
+        result[pool] = std::max(0.0, least) / syns;
     }
     return result;
 }
@@ -128,10 +136,27 @@ bool PassiveSignal::without_worst(std::size_t steps, api::SiteId site,
     return left.expected < kLeastRest || lost(left.expected, left.completed, kLeastRest);
 }
 
+PrefixSets PassiveSignal::prefixes_of(std::size_t step, api::SiteId site) const {
+    const auto found = steps_[step].prefixes.find(site);
+    return found == steps_[step].prefixes.end() ? PrefixSets{} : found->second;
+}
+
+/// Prefixes that knocked and of which nothing completed, then or soon after. The last reading's are too young
+/// to tell.
+std::uint64_t PassiveSignal::failing(std::size_t steps, api::SiteId site) const {
+    std::uint64_t failing = 0;
+    for (std::size_t i = steps_.size() - steps; i + 1 < steps_.size(); ++i) {
+        std::uint64_t complete = 0;
+        for (std::size_t j = i; j < std::min(i + 1 + kCompletesWithin, steps_.size()); ++j)
+            complete |= prefixes_of(j, site).completed;
+        failing |= prefixes_of(i, site).knocked & ~complete;
+    }
+    return failing;
+}
+
 Evidence PassiveSignal::over_last(std::size_t steps, api::SiteId site) const {
     Evidence evidence;
     const auto share = ratios(steps, site);
-    std::uint64_t knocked = 0;
     for (std::size_t i = steps_.size() - steps; i < steps_.size(); ++i) {
         for (const auto& [part, tally] : steps_[i].parts) {
             const auto ratio = share.find(part.first);
@@ -139,13 +164,9 @@ Evidence PassiveSignal::over_last(std::size_t steps, api::SiteId site) const {
             evidence.expected += ratio->second * static_cast<double>(tally.syns);
             evidence.completed += tally.completed;
         }
-        const auto prefixes = steps_[i].prefixes.find(site);
-        if (prefixes != steps_[i].prefixes.end()) knocked |= prefixes->second.knocked;
     }
-    // Those that complete now: what the window began with may be from before it broke.
-    const auto now = steps_.back().prefixes.find(site);
-    const std::uint64_t complete = now == steps_.back().prefixes.end() ? 0 : now->second.completed;
-    evidence.prefixes = static_cast<unsigned>(std::popcount(knocked & ~complete));
+    const std::uint64_t complete = prefixes_of(steps_.size() - 1, site).completed;
+    evidence.prefixes = static_cast<unsigned>(std::popcount(failing(steps, site)));
     evidence.over = steps_.back().end - steps_[steps_.size() - steps].begin;
     evidence.lost = lost(evidence.expected, static_cast<double>(evidence.completed), kLeastExpected) &&
                     evidence.prefixes >= kLeastPrefixes &&
@@ -160,10 +181,13 @@ Evidence PassiveSignal::evidence(api::SiteId site, health::Monotonic since) cons
     Tally total;
     for (std::size_t steps = 1; steps <= steps_.size(); ++steps) {
         if (steps_[steps_.size() - steps].begin < since) break;
+        // Each window costs a pass over what it holds: the longer ones in larger steps.
+        const bool looked_at = steps <= 10 || steps % 5 == 0;
         const auto& sites = steps_[steps_.size() - steps].sites;
         if (const auto found = sites.find(site); found != sites.end()) total += found->second;
         // No ratio is above 1: so much for a site in good health.
-        if (!lost(static_cast<double>(total.syns), static_cast<double>(total.completed), kLeastExpected))
+        if (!looked_at ||
+            !lost(static_cast<double>(total.syns), static_cast<double>(total.completed), kLeastExpected))
             continue;
         const Evidence evidence = over_last(steps, site);
         if (!evidence.lost) continue;

@@ -106,6 +106,8 @@ class PassiveSignal {
 
     [[nodiscard]] static std::optional<Step> difference(const HandshakeReading& before,
                                                         const HandshakeReading& now);
+    [[nodiscard]] PrefixSets prefixes_of(std::size_t step, api::SiteId site) const;
+    [[nodiscard]] std::uint64_t failing(std::size_t steps, api::SiteId site) const;
     [[nodiscard]] Evidence over_last(std::size_t steps, api::SiteId site) const;
     [[nodiscard]] std::map<api::PoolId, double> ratios(std::size_t steps, api::SiteId except) const;
     [[nodiscard]] bool without_worst(std::size_t steps, api::SiteId site,

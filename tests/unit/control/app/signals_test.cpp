@@ -289,3 +289,98 @@ TEST_CASE("while one site trickles the others may still go dark, and it is no fa
     CHECK(world.gate("pangyo") == kTrickle);
     CHECK_FALSE(world.engine().snapshot(world.now()).fail_static);
 }
+
+// ---- a trickle, and what else may befall its site
+
+namespace {
+
+/// pangyo trickles.
+World trickling(config::Config config) {
+    World world(std::move(config));
+    world.boot();
+    world.run(12s);
+    for (const config::Site& site : world.config().sites) world.clients[site.name] = {10, 1};
+    world.run(2s);
+    world.clients["pangyo"].complete = 0;
+    (void)world.run_until_gate(
+        "pangyo", [](const Gate& gate) { return gate == kTrickle; }, 2s);
+    world.events.clear();
+    return world;
+}
+
+config::Config probed_every(config::milliseconds interval, config::Config config) {
+    for (config::Pool& pool : config.pools) pool.health.interval = interval;
+    return config;
+}
+
+}  // namespace
+
+TEST_CASE("a trickle that then answers badly still counts for max_dark_sites") {
+    World world = trickling(sample_config({.backends = 2}));
+    world.behave("pangyo", Cause::kBadStatus);
+    world.run(3s);
+    world.behave("anyang", Cause::kBadStatus);
+    world.run(3s);
+    CHECK_FALSE(closed(world.gate("anyang")));
+}
+
+TEST_CASE("a trickle lasts although probes are further apart than strand_after") {
+    World world = trickling(probed_every(config::milliseconds{5000}, sample_config({.backends = 2})));
+    world.run(30s);
+    CHECK(world.gate("pangyo") == kTrickle);
+}
+
+TEST_CASE("BFD that falls at a trickling site does not bring it back") {
+    World world = trickling(probed_every(config::milliseconds{1000}, with_bfd()));
+    all_sessions(world, "pangyo", BfdPath::kUp);
+    world.run(1s);
+    all_sessions(world, "pangyo", BfdPath::kDown);
+    world.run(3s);
+    CHECK(world.gate("pangyo") == kTrickle);
+}
+
+TEST_CASE("a site that a rail keeps although it answers badly is kept also when its BFD falls") {
+    World world = booted(with_bfd());
+    all_sessions(world, "pangyo", BfdPath::kUp);
+    world.behave("anyang", Cause::kBadStatus);
+    world.run(3s);
+    world.behave("pangyo", Cause::kBadStatus);
+    world.run(3s);
+    CHECK(closed(world.gate("anyang")));
+    CHECK_FALSE(closed(world.gate("pangyo")));
+    all_sessions(world, "pangyo", BfdPath::kDown);
+    world.run(1s);
+    CHECK_FALSE(closed(world.gate("pangyo")));
+}
+
+TEST_CASE("a trickle outlives the time in which this host has no network itself") {
+    World world = trickling(sample_config({.backends = 2}));
+    world.run(30s);
+    for (const config::Site& site : world.config().sites) world.behave(site.name, Cause::kTimeout);
+    world.run(5s);
+    CHECK(world.gate("pangyo").admit == failover::kRampFloor);
+    for (const config::Site& site : world.config().sites) world.behave(site.name, Cause::kOk);
+    world.run(5s);
+    CAPTURE(world.log());
+    CHECK(world.gate("pangyo") == kTrickle);
+}
+
+TEST_CASE("a way back that flaps is damped") {
+    config::Config config = sample_config({.backends = 2});
+    config.failover.ramp = config::milliseconds{1000};
+    config.failover.flap_hold = config::milliseconds{10'000};
+    World world = booted(config);
+    for (const config::Site& site : world.config().sites) world.clients[site.name] = {100, 1};
+    world.run(2s);
+    int back = 0;
+    for (int flap = 0; flap < 10; ++flap) {
+        world.clients["pangyo"].complete = 0;
+        world.run(3s);
+        world.clients["pangyo"].complete = 1;
+        world.run(5s);
+        back += world.gate("pangyo").admit == api::kAdmitAll ? 1 : 0;
+    }
+    CHECK(back < 5);
+    world.run(300s);
+    CHECK(world.gate("pangyo").admit == api::kAdmitAll);
+}

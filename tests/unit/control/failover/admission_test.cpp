@@ -244,7 +244,9 @@ TEST_CASE("a site that answers probes but not its clients keeps 1 % of its new f
 
     // Silent now: nothing, and its flows are let go as those of any dark site.
     Admission silent = site;
-    silent.end_trickle();
+    site.tick(at(103s + 10min), kRules);  // nobody asked for a while: that says nothing
+    CHECK(site.gate() == gate_of(kRampFloor.value(), 65535, true));
+    silent.end_trickle(false);
     CHECK(silent.gate() == gate_of(0, 65535, true));
     silent.tick(at(103s), kRules);
     CHECK(silent.gate() == gate_of(0, 0, false));
