@@ -60,7 +60,7 @@ enum class Reason : std::uint8_t {
     kOverlappingFragment,
     kBadFragment,
     kForwardedCid,  // QUIC: the connection id named the backend, and no entry did
-    kEmptyReset,  // a SYN that no site or backend takes, answered with a RST
+    kEmptyReset,    // a SYN that no site or backend takes, answered with a RST
     kCount,
 };
 
