@@ -5,12 +5,13 @@
 // pool sent here, as large a share should complete as of those that it sent elsewhere in the same time. A
 // site's way back counts as lost when over some stretch of time up to now
 //   - at least kLeastExpected completions were to be expected and less than a tenth of them came,
-//   - of the client prefixes that knocked, at least kLeastPrefixes complete nothing, and no more do,
+//   - of the client prefixes that knocked, at least kLeastPrefixes completed nothing within 0.3 s,
+//   - and no more than those complete in the last reading,
 //   - the same is true without its worst backend and without its worst pool (as far as they can be told): one
 //     slow server is not a site.
 // What spares a healthy site: with few SYNs nothing is expected; a flood from forged sources lowers the other
-// sites' share as well; one from a few sources can't hide that the others' clients complete; a pool that no
-// other site serves gives no share to expect.
+// sites' share as well, which counts as the least that chance allows; one from a few sources can't hide that
+// the others' clients complete; a pool that no other site serves gives no share to expect.
 //
 // Pure; not thread safe. Times are CLOCK_MONOTONIC.
 #pragma once

@@ -277,3 +277,15 @@ TEST_CASE("one source that knows its ports to a healthy site can't make it look 
         CHECK_FALSE(signal.evidence(kHere).lost);
     }
 }
+
+TEST_CASE(
+    "a flood of forged SYNs, and one completion at a small site: that predicts nothing of a large one") {
+    Traffic traffic({{0, 0, 1000, 0.001}, {0, 0, 1000, 0.001}, {1, 0, 20, 0}});
+    PassiveSignal signal;
+    traffic.prefixes()[kHere] = {kAllPrefixes, 3};
+    for (unsigned step = 0; step < 30; ++step) {
+        traffic.flows()[2].completes = step == 20 ? 0.05 : 0;
+        traffic.step(signal);
+        CHECK_FALSE(signal.evidence(kHere).lost);
+    }
+}
