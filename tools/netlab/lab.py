@@ -329,7 +329,7 @@ class Lab:
     def signal(self, name: str, number: int) -> None:
         """Sends a signal to one of the lab's processes. After SIGKILL, waits until it is gone."""
         if not processes.send(self.process(name), number):
-            raise RuntimeError(f"process {name} has ended")
+            raise RuntimeError(f"process {name} has ended{processes.log_tail(self.log(name))}")
         if number == signals.SIGKILL:
             processes.wait_gone([self.process(name)], 5)
             self._reap()
@@ -373,8 +373,13 @@ class Lab:
         return self._programs.get(name) or services.find_programs(Path(self.options["build"]), (name,))[name]
 
     def lbctl(self, *arguments: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess:
-        return self.exec("pop", [self.program("lbctl"), "--socket", str(self.dir / "control.sock"), *arguments],
-                         check=check, timeout=timeout)
+        try:
+            return self.exec("pop", [self.program("lbctl"), "--socket", str(self.dir / "control.sock"), *arguments],
+                             check=check, timeout=timeout)
+        except RuntimeError as error:
+            if self.alive("control"):
+                raise
+            raise RuntimeError(f"{error}; process control has ended{processes.log_tail(self.log('control'))}") from None
 
     def lbctl_json(self, *arguments: str):
         """Parsed `--output json`; of `events`, which prints a line each, a list."""

@@ -13,6 +13,7 @@ from testrun.suites import BUDGETS, Test, find_tests
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN_LINES = 200  # of a failing test's output; the log has all of it
+SHOWN_WIDTH = 400  # of a failed case's line at the end
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -54,6 +55,7 @@ class Report:
         self.skips = skips
         self.passed = self.failed = self.skipped = 0
         self.failures: list[str] = []
+        self.cases: list[str] = []  # a line for each failed case that is known by name
 
     def add(self, test: Test, outcome: Outcome, log: Path) -> None:
         refused = [(name, why) for name, why in outcome.skipped if not self.skips.allows(name)]
@@ -70,6 +72,7 @@ class Report:
         if good:
             return
         self.failures.append(f"{test.suite}/{test.name}")
+        self.cases += [f"{test.suite}/{test.name}::{case}: {why}"[:SHOWN_WIDTH] for case, why in outcome.failures]
         if outcome.failed:
             self.show(outcome, log)
 
@@ -138,6 +141,8 @@ def run_all(options: argparse.Namespace, tests: list[Test], logs: Path) -> int:
     if options.test and not tests:
         print(f"tools/test: no test named {', '.join(options.test)}", file=sys.stderr)
         return 2
+    for case in report.cases:
+        print(f"failed case: {case}")
     if report.failures:
         print(f"failed: {', '.join(report.failures)}")
     print(f"{report.passed} passed, {report.failed} failed, {report.skipped} skipped", flush=True)

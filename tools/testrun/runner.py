@@ -27,6 +27,7 @@ class Outcome:
     seconds: float = 0.0
     output: str = ""
     note: str = ""  # why it failed, when the output does not say it
+    failures: list[tuple[str, str]] = field(default_factory=list)  # (case, the first line of why), where known
 
 
 def run(test: Test, log: Path, seconds_left: float) -> Outcome:
@@ -111,8 +112,11 @@ def _count_junit(label: str, junit: Path, outcome: Outcome) -> bool:
         return False
     for case in cases:
         skip = case.find("skipped")
-        if case.find("failure") is not None or case.find("error") is not None:
+        bad = [found for kind in ("failure", "error") if (found := case.find(kind)) is not None]
+        if bad:
             outcome.failed += 1
+            why = (bad[0].get("message") or bad[0].text or "").strip().splitlines()
+            outcome.failures.append((case.get("name") or "", why[0] if why else "no reason given"))
         elif skip is not None:
             outcome.skipped.append((f"{label}::{case.get('name')}", skip.get("message") or "no reason given"))
         else:
