@@ -1,4 +1,4 @@
-"""Runs one fuzz target: first over its seeds, then on new inputs for FUZZ_SECONDS (default 10).
+"""Runs one fuzz target: first over its seeds, then on new inputs for FUZZ_SECONDS (default 60).
 
 What crashes it is kept in the working folder as crash-…, leak-…, timeout-… beside the log, and the command to see it
 again is printed. The seeds are never written to.
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 target, seeds = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
-seconds = int(os.environ.get("FUZZ_SECONDS", "10"))
+seconds = int(os.environ.get("FUZZ_SECONDS", "60"))
 findings = target.parent / "findings" / target.name
 findings.mkdir(parents=True, exist_ok=True)
 

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
-from testrun.cli import Report, run_all  # noqa: E402
+from testrun.cli import Report, run_all, run_suite  # noqa: E402
 from testrun.runner import Outcome, run  # noqa: E402
 from testrun.skips import AllowedSkips  # noqa: E402
 from testrun.suites import Test  # noqa: E402
@@ -101,3 +101,34 @@ def test_a_suite_without_a_test_fails_the_run(tmp_path, capsys):
     test = Test("unit", "area/t", [sys.executable, "-c", "pass"], None, 30)
     assert run_all(Options(), [test], tmp_path) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 0 failed, 0 skipped"
+
+
+def test_the_failed_cases_stand_at_the_end_by_name_with_their_reason(tmp_path, capsys):
+    case = tmp_path / "test_it.py"
+    case.write_text("def test_good():\n    pass\n\n\ndef test_bad():\n    assert 1 == 2, 'the cause'\n")
+    test = Test("e2e", "some", [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(case)], None, 60)
+
+    class Options:
+        suite, test = ["e2e"], None
+    assert run_all(Options(), [test], tmp_path) == 1
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "failed case: e2e/some::test_bad: AssertionError: the cause", "failed: e2e/some", "1 passed, 1 failed, 0 skipped"]
+
+
+def test_fuzz_targets_run_two_at_a_time_and_others_alone(tmp_path, capsys):
+    meeting = f"import os, sys, time; open(sys.argv[1], 'w'); end = time.monotonic() + 10\n" \
+              f"while not os.path.exists(sys.argv[2]): time.sleep(0.01); assert time.monotonic() < end"
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+
+    def results(suite, patience):
+        code = meeting.replace("+ 10", f"+ {patience}")
+        run_suite(suite, [Test(suite, "a", [sys.executable, "-c", code, one, two], None, 30),
+                          Test(suite, "b", [sys.executable, "-c", code, two, one], None, 30)], tmp_path, report)
+        return report.passed, report.failed
+
+    (tmp_path / "skips").touch()
+    report = Report(AllowedSkips(tmp_path / "skips"))
+    assert results("fuzz", 10) == (2, 0)
+    (tmp_path / "one").unlink()
+    (tmp_path / "two").unlink()
+    assert results("e2e", 0.2) == (3, 1)

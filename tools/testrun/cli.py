@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from testrun import build as building
-from testrun.runner import Outcome, run
+from testrun.runner import Outcome, end_running, run
 from testrun.skips import AllowedSkips
-from testrun.suites import BUDGETS, Test, find_tests
+from testrun.suites import AT_ONCE, BUDGETS, Test, find_tests
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN_LINES = 200  # of a failing test's output; the log has all of it
@@ -89,14 +90,23 @@ def run_suite(suite: str, tests: list[Test], logs: Path, report: Report) -> None
     budget = BUDGETS[suite]
     print(f"{suite} (budget {budget} s)", flush=True)
     started = time.monotonic()
-    for test in tests:
+
+    def run_one(test: Test) -> tuple[Test, Outcome, Path]:
         left = budget - (time.monotonic() - started)
         log = logs / f"{suite}-{test.name}.log".replace("/", "-")
         if left <= 0:
-            outcome = Outcome(failed=1, note=f"not run: the suite's budget of {budget} s is spent")
-        else:
-            outcome = run(test, log, left)
-        report.add(test, outcome, log)
+            return test, Outcome(failed=1, note=f"not run: the suite's budget of {budget} s is spent"), log
+        return test, run(test, log, left), log
+
+    pool = ThreadPoolExecutor(max_workers=AT_ONCE.get(suite, 1))
+    try:
+        for test, outcome, log in pool.map(run_one, tests):
+            report.add(test, outcome, log)
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        end_running()
+        raise
+    pool.shutdown()
     print(f"  {suite} took {time.monotonic() - started:.1f} s", flush=True)
 
 

@@ -1,6 +1,7 @@
 """Runs one test and counts its cases.
 
 A test never hangs the run: at its timeout its whole process group is killed, and so is what it leaves behind.
+run() may be called from several threads.
 """
 import os
 import re
@@ -17,6 +18,9 @@ SKIP_STATUS = 77
 DOCTEST = re.compile(r"\[doctest\] test cases:\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed\s*\|\s*(\d+) skipped")
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.MULTILINE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+_running: set[int] = set()  # process groups
 
 
 @dataclass
@@ -61,6 +65,7 @@ def _run_in_group(test: Test, environment: dict[str, str], sink, limit: float) -
     except OSError as error:
         sink.write(f"{test.command[0]}: {error.strerror}\n".encode())
         return 127
+    _running.add(process.pid)
     try:
         return process.wait(timeout=limit)
     except subprocess.TimeoutExpired:
@@ -72,8 +77,20 @@ def _run_in_group(test: Test, environment: dict[str, str], sink, limit: float) -
             pass
         return None
     finally:
+        _running.discard(process.pid)
         _signal_group(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def end_running(patience: float = 10) -> None:
+    """Ends the tests that run, so that they take down their namespaces; returns when they are gone or time is up."""
+    for group in list(_running):
+        _signal_group(group, signal.SIGTERM)
+    deadline = time.monotonic() + patience
+    while _running and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for group in list(_running):
+        _signal_group(group, signal.SIGKILL)
 
 
 def _signal_group(group: int, number: int) -> None:

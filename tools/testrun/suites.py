@@ -7,6 +7,8 @@ from pathlib import Path
 # Seconds that all tests of a suite may take together, on the two-core development machine under load.
 BUDGETS = {"unit": 180, "simulation": 700, "packet": 180, "bpf": 300, "e2e": 1800, "vm": 480, "faults": 600, "stress": 400,
            "fuzz": 900, "lint": 300}
+# How many tests of a suite run at the same time; 1 where it does not say. A fuzz target uses one CPU and no lab.
+AT_ONCE = {"fuzz": 2}
 # The fuzz targets are built by clang with sanitizers, in a folder of their own.
 FUZZ_FOLDER = "build-fuzz"
 
