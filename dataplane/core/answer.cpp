@@ -52,11 +52,11 @@ void answer(Packet& p, std::uint32_t sequence, std::uint32_t acknowledgement, st
 }  // namespace
 
 void answer_with_reset(Packet& p) noexcept {
-    answer(p, p.acknowledgement, 0, kTcpRst);
+    answer(p, acknowledgement_of(p), 0, kTcpRst);
 }
 
 void refuse_syn(Packet& p) noexcept {
-    answer(p, 0, p.sequence + 1, kTcpRst | kTcpAck);
+    answer(p, 0, sequence_of(p) + 1, kTcpRst | kTcpAck);
 }
 
 bool answer_too_big(Packet& p, std::uint16_t mtu) noexcept {

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 
 #include "dataplane/api/counters.h"
 #include "dataplane/api/limits.h"
@@ -33,8 +34,6 @@ struct alignas(64) Packet {
     std::uint16_t ip_length = 0;    ///< of the whole IP packet, padding excluded
     std::uint16_t source_port = 0;  ///< wire order
     std::uint16_t destination_port = 0;
-    std::uint32_t sequence = 0;  ///< host order
-    std::uint32_t acknowledgement = 0;
     std::uint16_t pool = 0;     ///< index into ForwardingTables::pools
     std::uint16_t pool_id = 0;  ///< stable PoolId
     std::uint16_t vip = 0;
@@ -54,6 +53,7 @@ static_assert(sizeof(Packet) == 64);
 class PacketList {
   public:
     void clear() noexcept { count_ = 0; }
+    void add(std::uint32_t index) noexcept { indices_[count_++] = static_cast<std::uint8_t>(index); }
     /// Branch-free: `take` is 0 or 1.
     void add_if(std::uint32_t index, std::uint32_t take) noexcept {
         indices_[count_] = static_cast<std::uint8_t>(index);
@@ -73,10 +73,13 @@ struct Batch {
     PacketList icmp;       ///< set by parse
     PacketList fragments;  ///< set by parse
     PacketList first_fragments;
-    PacketList tcp;   ///< of a VIP, set by classify
-    PacketList udp;   ///< the same; flow_quic takes its own out
-    PacketList rest;  ///< of tcp or udp, what their fast pass left to the full one
+    /// Of a VIP, set by classify: TCP, then UDP, of which flow_quic takes its own out.
+    std::array<PacketList, 2> by_transport;
+    PacketList rest;  ///< of one of them, what its fast pass left to the full one
     std::array<Packet, api::kMaxBurst> packets;
+    [[nodiscard]] PacketList& tcp() noexcept { return by_transport[0]; }
+    [[nodiscard]] PacketList& udp() noexcept { return by_transport[1]; }
+    [[nodiscard]] std::span<Packet> all() noexcept { return {packets.data(), count}; }
     std::array<std::uint64_t, api::kMaxBurst> first_fragment_tags;  ///< by packet, of first_fragments alone
 };
 

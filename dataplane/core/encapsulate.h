@@ -9,23 +9,14 @@
 
 #include <immintrin.h>
 
+#include <utility>
+
 #include "dataplane/core/batch.h"
 #include "dataplane/core/bytes.h"
 #include "dataplane/core/checksum.h"
 #include "dataplane/core/tables.h"
 
 namespace detour::core {
-
-/// Of the outer header; for IPIP it depends on the client's packet.
-[[nodiscard]] inline std::uint8_t outer_protocol(api::Encap encap, std::uint8_t inner_v6) noexcept {
-    constexpr std::uint8_t kIpip = 4;
-    constexpr std::uint8_t kIpv6 = 41;
-    constexpr std::uint8_t kUdp = 17;
-    constexpr std::uint8_t kGre = 47;
-    if (encap == api::Encap::kGue) return kUdp;
-    if (encap == api::Encap::kGre) return kGre;
-    return inner_v6 != 0 ? kIpv6 : kIpip;
-}
 
 /// One load and one store; GCC 12 would make two of each.
 inline void copy32(std::uint8_t* to, const std::uint8_t* from) noexcept {
@@ -38,14 +29,37 @@ inline void copy32(std::uint8_t* to, const std::uint8_t* from) noexcept {
     return v6 != 0 ? static_cast<std::uint8_t>(load_be16(inner) >> 4U) : inner[1];
 }
 
-/// What lies between the outer IP header and the client's packet.
-inline void fill_shim(std::uint8_t* shim, api::Encap encap, const Packet& p) noexcept {
-    if (encap == api::Encap::kGue) {
-        store_be16(shim, static_cast<std::uint16_t>(0xc000U | (p.flow_hash >> 50U)));
-        store_be16(shim + 4, static_cast<std::uint16_t>(p.ip_length + 8U));
-    } else if (encap == api::Encap::kGre) {
+/// GUE's source port and length. `udp`: the UDP header; `inner`: bytes of the client's packet.
+inline void fill_gue(std::uint8_t* udp, std::uint64_t flow_hash, std::uint16_t inner) noexcept {
+    // As it lies in memory: the port's upper byte first, its two highest bits set.
+    store(udp, static_cast<std::uint16_t>((flow_hash >> 48U) | 0x00c0U));
+    store_be16(udp + 4, static_cast<std::uint16_t>(inner + 8U));
+}
+
+/// What only the client's packet tells: GUE's port and length, GRE's protocol type, IPIP's protocol, which it
+/// returns (0 for the others: it stands in the header). `shim`: behind the outer IP header.
+[[nodiscard]] inline std::uint8_t fill_shim(std::uint8_t* shim, api::Encap encap, const Packet& p) noexcept {
+    constexpr std::uint8_t kIpv4InIp = 4;
+    constexpr std::uint8_t kIpv6InIp = 41;
+    if (encap == api::Encap::kIpip) return p.v6 != 0 ? kIpv6InIp : kIpv4InIp;
+    if (encap == api::Encap::kGue)
+        fill_gue(shim, p.flow_hash, p.ip_length);
+    else
         store_be16(shim + 2, p.v6 != 0 ? 0x86dd : 0x0800);
-    }
+    return 0;
+}
+
+/// The outer IPv4 header's own fields; `protocol` as fill_shim() returns it.
+inline void fill_ipv4(std::uint8_t* ip, const EncapHeader& header, std::uint16_t length, std::uint8_t tos,
+                      std::uint8_t protocol) noexcept {
+    constexpr std::size_t kChecksum = 14 + 10;
+    ip[1] = tos;
+    const std::uint16_t length_be = swap16(length);
+    store(ip + 2, length_be);
+    // The header's field holds the folded sum of the header with TOS and length 0, IPIP's protocol too.
+    const std::uint32_t sum = std::uint32_t{load<std::uint16_t>(header.bytes.data() + kChecksum)} +
+                              length_be + ((std::uint32_t{tos} + protocol) << 8U);
+    store(ip + 10, static_cast<std::uint16_t>(~checksum_fold_few(sum)));
 }
 
 /// `packet` must have been parsed and fit the tunnel. Replaces everything before the IP header (VLAN tags
@@ -54,35 +68,40 @@ inline void fill_shim(std::uint8_t* shim, api::Encap encap, const Packet& p) noe
                                                           const BackendEntry& backend) noexcept {
     constexpr std::size_t kEthernet = 14;
     const std::size_t length = header.length;
-    if (static_cast<std::size_t>(p.headroom) + p.l3 < length) return false;
-    std::uint8_t* out = p.data + p.l3 - length;
+    const std::size_t l3 = p.l3;
+    const std::size_t room = p.headroom + l3;
+    if (room < length) return false;
+    // Read before the first store: to the compiler bytes may be anything's.
+    const std::uint16_t inner = p.ip_length;
+    const std::uint64_t flow_hash = p.flow_hash;
+    const auto [encap, outer] = std::pair(backend.encap, backend.outer);
+    std::uint8_t* out = p.data + l3 - length;
     // 34 to 62 bytes, as two copies of 32 that overlap.
     copy32(out, header.bytes.data());
     copy32(out + length - 32, header.bytes.data() + length - 32);
 
     const std::uint8_t tos = traffic_class(out + length, p.v6);
-    const std::uint8_t protocol = outer_protocol(backend.encap, p.v6);
-    const auto outer_length = static_cast<std::uint16_t>(p.ip_length + length - kEthernet);
+    const auto whole = static_cast<std::uint16_t>(inner + length);
     std::uint8_t* ip = out + kEthernet;
-    if (backend.outer == OuterFamily::kV4) {
-        ip[1] = tos;
-        store_be16(ip + 2, outer_length);
-        ip[9] = protocol;
-        // The header's field holds the folded sum of the header with TOS, length and protocol 0 (tables.h).
-        const std::uint32_t sum = std::uint32_t{load<std::uint16_t>(header.bytes.data() + kEthernet + 10)} +
-                                  swap16(outer_length) + ((std::uint32_t{tos} + protocol) << 8U);
-        store(ip + 10, static_cast<std::uint16_t>(~checksum_fold_few(sum)));
-        fill_shim(ip + 20, backend.encap, p);
+    if (outer == OuterFamily::kV4) {
+        const auto outer_length = static_cast<std::uint16_t>(whole - kEthernet);
+        if (encap == api::Encap::kGue) [[likely]] {
+            fill_ipv4(ip, header, outer_length, tos, 0);
+            fill_gue(ip + 20, flow_hash, inner);
+        } else {
+            const std::uint8_t protocol = fill_shim(ip + 20, encap, p);
+            fill_ipv4(ip, header, outer_length, tos, protocol);
+            if (protocol != 0) ip[9] = protocol;
+        }
     } else {
         const auto label = static_cast<std::uint32_t>(p.flow_hash >> 44U);
         store_be32(ip, 0x60000000U | std::uint32_t{tos} << 20U | label);
-        store_be16(ip + 4, static_cast<std::uint16_t>(outer_length - 40U));
-        ip[6] = protocol;
-        fill_shim(ip + 40, backend.encap, p);
+        store_be16(ip + 4, static_cast<std::uint16_t>(whole - kEthernet - 40U));
+        if (const std::uint8_t next = fill_shim(ip + 40, encap, p); next != 0) ip[6] = next;
     }
-    p.headroom = static_cast<std::uint16_t>(p.headroom + p.l3 - length);
+    p.headroom = static_cast<std::uint16_t>(room - length);
     p.data = out;
-    p.length = static_cast<std::uint16_t>(length + p.ip_length);
+    p.length = whole;
     p.l3 = kEthernet;
     p.port = header.port;
     return true;

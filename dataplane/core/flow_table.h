@@ -87,6 +87,15 @@ class FlowValue {
         return FlowValue((word_ & ~(1ULL << 12U)) | one_or_zero << 12U);
     }
 
+    /// An established flow without a SYN beside it.
+    [[nodiscard]] constexpr bool is_settled() const noexcept {
+        return (word_ & 0xf000U) == static_cast<std::uint64_t>(FlowState::kEstablished) << 13U;
+    }
+    /// As with_ack() and with_tick(); `tick` as tick_of() gives it.
+    [[nodiscard]] constexpr FlowValue seen(std::uint32_t ack, std::uint16_t tick) const noexcept {
+        return FlowValue((word_ & 0xfffff000U) | static_cast<std::uint64_t>(ack) << 32U | tick);
+    }
+
     static constexpr std::uint16_t kTickMask = 0x0fff;
 
   private:

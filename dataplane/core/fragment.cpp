@@ -55,8 +55,6 @@ bool read_transport(Packet& p, const Shape& s) noexcept {
         const std::uint32_t header = (at[12] >> 4U) * 4U;
         if (header < 20 || header > s.length || bad_tcp_flags(at[13])) return false;
         p.tcp_flags = at[13];
-        p.sequence = load_be32(at + 4);
-        p.acknowledgement = load_be32(at + 8);
     }
     p.protocol = s.protocol;
     p.l4 = static_cast<std::uint16_t>(s.payload);

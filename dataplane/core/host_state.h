@@ -60,12 +60,20 @@ class HostState {
                 host.admit_mid < own.admit_mid ? host.admit_mid : own.admit_mid, host.keep && own.keep,
                 host.end || own.end};
     }
-    /// effective().keep alone. Where no pool has a switch of its own, as a rule, their 8 MiB are not touched.
+    /// Whether any pool has a switch of its own. Where none has, as a rule, their 8 MiB are not touched.
+    [[nodiscard]] bool has_pool_switches() const noexcept {
+        return pool_switches_.load(std::memory_order_relaxed) != 0;
+    }
+    /// effective().keep alone.
     [[nodiscard]] bool keeps(api::PoolId pool, api::SiteId id) const noexcept {
-        std::uint64_t word = sites_[id.value()].load(std::memory_order_relaxed);
-        if (pool_switches_.load(std::memory_order_relaxed) != 0) [[unlikely]]
-            word |= pools_[index(pool, id)].load(std::memory_order_relaxed);
-        return (word >> 32U & 1U) == 0;
+        return keeps(id) && (!has_pool_switches() || keeps_own(pool, id));
+    }
+    /// The host-wide switch's part of it, and the pool's.
+    [[nodiscard]] bool keeps(api::SiteId id) const noexcept {
+        return keeps(sites_[id.value()].load(std::memory_order_relaxed));
+    }
+    [[nodiscard]] bool keeps_own(api::PoolId pool, api::SiteId id) const noexcept {
+        return keeps(pools_[index(pool, id)].load(std::memory_order_relaxed));
     }
     [[nodiscard]] BackendValue backend(api::BackendId id) const noexcept {
         const std::uint8_t word = backends_[id.value()].load(std::memory_order_relaxed);
@@ -118,9 +126,10 @@ class HostState {
     }
     static constexpr SwitchValue unpack(std::uint64_t word) noexcept {
         return {api::Admit{static_cast<std::uint16_t>(0xffffU - (word & 0xffffU))},
-                api::Admit{static_cast<std::uint16_t>(0xffffU - (word >> 16U & 0xffffU))},
-                (word >> 32U & 1U) == 0, (word >> 33U & 1U) != 0};
+                api::Admit{static_cast<std::uint16_t>(0xffffU - (word >> 16U & 0xffffU))}, keeps(word),
+                (word >> 33U & 1U) != 0};
     }
+    static constexpr bool keeps(std::uint64_t word) noexcept { return (word >> 32U & 1U) == 0; }
     static constexpr LimitValue limit_from(std::uint64_t word) noexcept {
         return {(word >> 33U & 1U) != 0, static_cast<std::uint32_t>(word),
                 static_cast<api::Refusal>(word >> 32U & 1U)};

@@ -38,8 +38,6 @@ Parsed parse_tcp(Packet& p, std::uint32_t payload) noexcept {
     if (bad_tcp_flags(tcp[13])) return malformed(p, Reason::kBadTcpFlags);
     p.source_port = load<std::uint16_t>(tcp);
     p.destination_port = load<std::uint16_t>(tcp + 2);
-    p.sequence = load_be32(tcp + 4);
-    p.acknowledgement = load_be32(tcp + 8);
     return Parsed::kTransport;
 }
 

@@ -47,6 +47,14 @@ inline constexpr std::uint64_t kBadTcpFlags = [] {
     return zeros && load_be32(address + 12) <= 1;
 }
 
+/// Of a TCP packet that was parsed, or a first fragment, whose start has not moved since; host order.
+[[nodiscard]] inline std::uint32_t sequence_of(const Packet& p) noexcept {
+    return load_be32(p.data + p.l4 + 4);
+}
+[[nodiscard]] inline std::uint32_t acknowledgement_of(const Packet& p) noexcept {
+    return load_be32(p.data + p.l4 + 8);
+}
+
 /// What a frame turned out to be.
 enum class Parsed : std::uint8_t {
     kTransport,  ///< TCP or UDP, all fields of Packet set

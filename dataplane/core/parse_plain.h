@@ -14,13 +14,11 @@ namespace detour::core {
 /// TCP with 20 bytes of header or more; `payload` counts from the TCP header on.
 [[nodiscard]] inline bool parse_plain_tcp(Packet& p, const std::uint8_t* tcp,
                                           std::uint32_t payload) noexcept {
-    const std::uint32_t header = (tcp[12] >> 4U) * 4U;
+    const std::uint32_t header = tcp[12] >> 2U & 0x3cU;
     const std::uint8_t flags = tcp[13];
     if (header < 20 || header > payload || bad_tcp_flags(flags)) return false;
     p.protocol = 6;
     p.tcp_flags = flags;
-    p.sequence = load_be32(tcp + 4);
-    p.acknowledgement = load_be32(tcp + 8);
     return true;
 }
 

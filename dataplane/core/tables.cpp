@@ -68,14 +68,15 @@ class HeaderWriter {
     return out;
 }
 
-/// The outer IPv6 header's next header; 0 for IPIP, where each packet's own family decides.
+/// The outer header's protocol or next header; 0 for IPIP, where each packet's own family decides.
 [[nodiscard]] std::uint8_t next_header(api::Encap encap) {
     if (encap == api::Encap::kGue) return kUdp;
     return encap == api::Encap::kGre ? kGre : 0;
 }
 
-/// Length and protocol stay 0, and the checksum field gets the sum of the rest (tables.h).
-void write_ipv4(EncapHeader& header, const api::IpAddress& source, const api::IpAddress& backend) {
+/// The length stays 0, and the checksum field gets the sum of the rest (tables.h).
+void write_ipv4(EncapHeader& header, api::Encap encap, const api::IpAddress& source,
+                const api::IpAddress& backend) {
     HeaderWriter out(header);
     const std::size_t start = header.length;
     out.word(0x4500);
@@ -83,7 +84,7 @@ void write_ipv4(EncapHeader& header, const api::IpAddress& source, const api::Ip
     out.word(0);       // identification
     out.word(0x4000);  // don't fragment
     out.byte(kTtl);
-    out.byte(0);  // protocol
+    out.byte(next_header(encap));
     out.word(0);  // checksum
     out.address(source);
     out.address(backend);
@@ -117,7 +118,7 @@ EncapHeader make_encap_header(api::Encap encap, const api::IpAddress& source, co
         write_ipv6(header, encap, source, backend.address);
     } else {
         out.word(0x0800);
-        write_ipv4(header, source, backend.address);
+        write_ipv4(header, encap, source, backend.address);
     }
     if (encap == api::Encap::kGue) {
         out.word(0);  // source port
@@ -281,7 +282,7 @@ class TablesBuilder {
         entry.flags = static_cast<std::uint8_t>(kBackendPresent | (hop.resolved ? kBackendResolved : 0) |
                                                 (source ? kBackendHasSource : 0));
         entry.pool = pool_index;
-        entry.max_inner = max_inner_of(header, hop.mtu);
+        entry.max_inner = hop.resolved && source ? max_inner_of(header, hop.mtu) : 0;
         entry.encap = pool.encap;
         entry.outer = v6 ? OuterFamily::kV6 : OuterFamily::kV4;
     }

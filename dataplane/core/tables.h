@@ -27,12 +27,12 @@ inline constexpr std::uint16_t kNoBackendId = 65535;
 
 /// Everything that is put before a client's packet, ready to copy: one cache line.
 ///
-/// Left 0 for the encapsulation to fill: outer IPv4 TOS, total length and protocol (of every encapsulation);
-/// outer IPv6 traffic class, flow label, payload length, and next header for IPIP (17 and 47 are there for
-/// GUE and GRE); GUE's source port and length; GRE's protocol type. The UDP checksum stays 0 (RFC 6935,
-/// 6936). The IPv4 checksum field holds, in network order, the ones' complement sum of the header as it
-/// stands here, folded to 16 bits and NOT complemented: add length and protocol, fold, complement, store.
-/// Without a tunnel source of the family the outer source is the unspecified address (see kBackendHasSource).
+/// Left 0 for the encapsulation to fill: outer IPv4 TOS and total length; outer IPv6 traffic class, flow
+/// label and payload length; IPIP's protocol or next header (17 and 47 are there for GUE and GRE); GUE's
+/// source port and length; GRE's protocol type. The UDP checksum stays 0 (RFC 6935, 6936). The IPv4 checksum
+/// field holds, in network order, the ones' complement sum of the header as it stands here, folded to 16 bits
+/// and NOT complemented: add TOS, length and IPIP's protocol, fold, complement, store. Without a tunnel
+/// source of the family the outer source is the unspecified address (see kBackendHasSource).
 struct alignas(64) EncapHeader {
     std::array<std::uint8_t, api::kMaxEncapBytes> bytes{};
     std::uint8_t length = 0;  ///< Ethernet + outer IP (+ UDP or GRE); 0: this backend is not in the plan
@@ -46,7 +46,8 @@ struct BackendEntry {
     std::uint8_t site = kNoSiteId;
     std::uint8_t flags = 0;  ///< BackendFlag bits
     std::uint16_t pool = 0;
-    std::uint16_t max_inner = 0;  ///< largest client IP packet that the tunnel carries, bytes
+    std::uint16_t max_inner =
+        0;  ///< largest client IP packet that the tunnel carries, bytes; 0: none, see flags
     api::Encap encap = api::Encap::kGue;
     OuterFamily outer = OuterFamily::kV4;
 };

@@ -50,10 +50,11 @@ class VipMap {
                                           std::uint16_t port) const noexcept {
         const std::uint64_t key = key_v4(address, protocol, port);
         std::size_t i = position(key) & mask_v4_;
-        for (; slots_v4_[i].key != 0; i = (i + 1) & mask_v4_) {
-            if (slots_v4_[i].key == key) return &slots_v4_[i].entry;
+        while (slots_v4_[i].key != key) {
+            if (slots_v4_[i].key == 0) return nullptr;
+            i = (i + 1) & mask_v4_;
         }
-        return nullptr;
+        return &slots_v4_[i].entry;
     }
     [[nodiscard]] const VipEntry* find_v6(const Address& address, std::uint8_t protocol,
                                           std::uint16_t port) const noexcept {

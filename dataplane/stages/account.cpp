@@ -10,8 +10,7 @@ void account(core::Batch& batch, const Context& context) noexcept {
     // Neighbours mostly share their reason: one addition for a run of them.
     api::Reason reason = api::Reason::kForwardedPinned;
     std::uint64_t run = 0;
-    for (std::uint32_t i = 0; i < batch.count; ++i) {
-        const core::Packet& p = batch.packets[i];
+    for (const core::Packet& p : batch.all()) {
         if (p.verdict == core::Verdict::kHold) [[unlikely]]
             continue;  // counted when it goes
         if (p.reason != reason) {
@@ -21,9 +20,10 @@ void account(core::Batch& batch, const Context& context) noexcept {
         }
         ++run;
         if (!api::is_forwarded(p.reason)) continue;
-        sites[p.site].count(p.ip_length);
-        backends[p.backend].count(p.ip_length);
-        pools[p.pool_id].count(p.ip_length);
+        const PacketBytes::Step step(p.ip_length);
+        sites[p.site].count(step);
+        backends[p.backend].count(step);
+        pools[p.pool_id].count(step);
         if (p.reason == api::Reason::kForwardedNew) [[unlikely]]
             pools[p.pool_id].new_flows.add(1);
     }

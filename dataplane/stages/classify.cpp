@@ -41,18 +41,18 @@ bool classify_v6(core::Packet& p, const Context& context) noexcept {
 }  // namespace
 
 void classify(core::Batch& batch, const Context& context) noexcept {
-    batch.tcp.clear();
-    batch.udp.clear();
-    for (std::uint32_t i = 0; i < batch.count; ++i) {
-        core::Packet& p = batch.packets[i];
+    batch.tcp().clear();
+    batch.udp().clear();
+    std::uint32_t i = 0;
+    for (core::Packet& p : batch.all()) {
+        const std::uint32_t index = i++;
         if (p.verdict != core::Verdict::kPending || (p.protocol != 6 && p.protocol != 17)) continue;
         const bool ours = p.v6 != 0 ? classify_v6(p, context) : classify_v4(p, context);
         if (!ours) {
             to_kernel(p, api::Reason::kNotOurs);
             continue;
         }
-        batch.tcp.add_if(i, p.protocol == 6 ? 1 : 0);
-        batch.udp.add_if(i, p.protocol == 17 ? 1 : 0);
+        batch.by_transport[p.protocol == 17 ? 1 : 0].add(index);
     }
 }
 

@@ -6,8 +6,6 @@
 namespace detour::stages {
 namespace {
 
-constexpr std::uint8_t kReady = core::kBackendHasSource | core::kBackendResolved;
-
 void too_big(core::Packet& p, const Context& context, std::uint16_t mtu) noexcept {
     WorkerState& w = context.worker;
     w.pools[p.pool_id].too_big.add(1);
@@ -31,12 +29,11 @@ void too_big(core::Packet& p, const Context& context, std::uint16_t mtu) noexcep
 void encapsulate(core::Batch& batch, const Context& context) noexcept {
     const core::BackendEntry* const backends = context.tables.backends.data();
     const core::EncapHeader* const headers = context.tables.headers.data();
-    for (std::uint32_t i = 0; i < batch.count; ++i) {
-        core::Packet& p = batch.packets[i];
+    for (core::Packet& p : batch.all()) {
         if (p.verdict != core::Verdict::kPending) continue;
         const core::BackendEntry& backend = backends[p.backend];
-        const bool fits = (backend.flags & kReady) == kReady && p.ip_length <= backend.max_inner;
-        if (fits && core::encapsulate(p, headers[p.backend], backend)) [[likely]] {
+        if (p.ip_length <= backend.max_inner && core::encapsulate(p, headers[p.backend], backend))
+            [[likely]] {
             p.verdict = core::Verdict::kTransmit;
         } else {
             refuse(p, backend, context);

@@ -49,10 +49,10 @@ bool followed(Packet& p, const Context& context) noexcept {
 }  // namespace
 
 void flow_quic(core::Batch& batch, const Context& context) noexcept {
-    if (context.tables.quic.empty() || batch.udp.empty()) return;
+    if (context.tables.quic.empty() || batch.udp().empty()) return;
     core::PacketList others;
-    for (const std::uint8_t i : batch.udp) others.add_if(i, followed(batch.packets[i], context) ? 0 : 1);
-    batch.udp = others;
+    for (const std::uint8_t i : batch.udp()) others.add_if(i, followed(batch.packets[i], context) ? 0 : 1);
+    batch.udp() = others;
 }
 
 }  // namespace detour::stages

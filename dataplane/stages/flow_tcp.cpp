@@ -43,7 +43,8 @@ void stranded(Packet& p, Entry& entry, const Context& context) noexcept {
     const bool paid = end && v.state() == FlowState::kSwept;
     if (!paid && !w.resets.take(w.now_ns())) return drop(p, Reason::kResetOverBudget);
     if (end) reset_backend(p, v.backend(), context);
-    entry.set_value(v.with_state(FlowState::kTombstone).with_ack(p.acknowledgement).with_tick(w.tick()));
+    entry.set_value(
+        v.with_state(FlowState::kTombstone).with_ack(core::acknowledgement_of(p)).with_tick(w.tick()));
     core::answer_with_reset(p);
     p.verdict = core::Verdict::kTransmit;
     p.reason = Reason::kResetSent;
@@ -56,28 +57,24 @@ FlowState next_state(const Packet& p, FlowState state) noexcept {
 
 /// To the backend that the entry names, and what the segment says of the flow into the entry.
 template <class Entry>
-[[gnu::always_inline]] inline void follow(Packet& p, Entry& entry, FlowValue old,
-                                          const Context& context) noexcept {
+void follow(Packet& p, Entry& entry, FlowValue old, const Context& context) noexcept {
     WorkerState& w = context.worker;
     send_to(p, old.backend(), context, Reason::kForwardedPinned);
     // No branch: whether a segment advances the ACK is anybody's guess.
     const bool advances =
-        has(p, core::kTcpAck) & (static_cast<std::int32_t>(p.acknowledgement - old.ack()) > 0);
+        has(p, core::kTcpAck) & (static_cast<std::int32_t>(core::acknowledgement_of(p) - old.ack()) > 0);
     w.sites[p.site].ack_advanced.add(advances ? 1 : 0);
-    const FlowValue now = old.with_ack(advances ? p.acknowledgement : old.ack())
+    const FlowValue now = old.with_ack(advances ? core::acknowledgement_of(p) : old.ack())
                               .with_state(next_state(p, old.state()))
                               .with_tick(w.tick());
     if (now.word() != old.word()) entry.set_value(now);
 }
 
-[[gnu::always_inline]] inline bool is_live(FlowValue v, const Packet& p, const Context& context) noexcept {
-    return !was_reset(v.state()) && keeps(v.backend(), api::PoolId{p.pool_id}, context);
-}
-
 template <class Entry>
 void pinned(Packet& p, Entry& entry, const Context& context) noexcept {
     const FlowValue v = entry.value();
-    if (!is_live(v, p, context)) return stranded(p, entry, context);
+    const bool live = !was_reset(v.state()) && keeps(v.backend(), api::PoolId{p.pool_id}, context);
+    if (!live) return stranded(p, entry, context);
     follow(p, entry, v, context);
 }
 
@@ -110,7 +107,7 @@ void syn(Packet& p, Keyed& k, const Context& context) noexcept {
     WorkerState& w = context.worker;
     const api::PoolId pool{p.pool_id};
     core::SynEntry* before = k.syns.find(k.syn_key, p.flow_hash, w.syn_time());
-    const bool repeated = before != nullptr && before->isn == p.sequence;
+    const bool repeated = before != nullptr && before->isn == core::sequence_of(p);
     bool placed = false;
     if (repeated && keeps(before->backend, pool, context)) {
         // The same SYN again goes where its handshake began, as long as that would take it today: a site that
@@ -130,14 +127,15 @@ void syn(Packet& p, Keyed& k, const Context& context) noexcept {
         if (!within_limits(p, context)) return;
     }
     if (!repeated) count_syn(p, k.client_prefix, w);
-    k.syns.put(k.syn_key, p.flow_hash, {.isn = p.sequence, .backend = p.backend, .time = w.syn_time()});
+    k.syns.put(k.syn_key, p.flow_hash,
+               {.isn = core::sequence_of(p), .backend = p.backend, .time = w.syn_time()});
     if (auto* entry = k.flows.find(k.key, p.flow_hash)) entry->set_value(entry->value().with_syn_pending(1));
 }
 
 /// True when the segment belongs to the handshake of the remembered SYN. With a live pin of the same key only
 /// the exact next number does: a spoofed SYN must not unpin it.
 bool continues(const Packet& p, const core::SynEntry& s, bool exact) noexcept {
-    const std::uint32_t distance = p.sequence - (s.isn + 1);
+    const std::uint32_t distance = core::sequence_of(p) - (s.isn + 1);
     return exact ? distance == 0 : distance < kFirstWindow;
 }
 
@@ -148,7 +146,8 @@ void handshake(Packet& p, Keyed& k, core::SynEntry& s, Entry* entry, const Conte
         if (!context.tables.has_backend(s.backend)) return drop(p, Reason::kStranded);
         return send_to(p, s.backend, context, Reason::kForwardedHandshake);
     }
-    const FlowValue v = FlowValue::make(s.backend, FlowState::kSeenOnce, p.acknowledgement, w.tick());
+    const FlowValue v =
+        FlowValue::make(s.backend, FlowState::kSeenOnce, core::acknowledgement_of(p), w.tick());
     if (entry != nullptr) {
         entry->set_value(v);
     } else if (w.may_insert()) {
@@ -168,7 +167,8 @@ void mid_flow(Packet& p, Keyed& k, const Context& context) noexcept {
     if (!choose(p, context, core::Admission::kMid, Reason::kForwardedMid)) return;
     WorkerState& w = context.worker;
     if (has(p, core::kTcpRst | core::kTcpFin) || !w.may_insert()) return;
-    const FlowValue v = FlowValue::make(p.backend, FlowState::kSeenOnce, p.acknowledgement, w.tick());
+    const FlowValue v =
+        FlowValue::make(p.backend, FlowState::kSeenOnce, core::acknowledgement_of(p), w.tick());
     w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed) ? 1 : 0);
 }
 
@@ -189,37 +189,90 @@ void tcp(Packet& p, const Context& context) noexcept {
     pinned(p, *entry, context);
 }
 
-/// The packet of a live flow whose entry lies where it should: nearly all of them. True when it is done; all
-/// else is left to tcp().
-template <class Keyed>
-[[gnu::always_inline]] inline bool pinned_fast(Packet& p, const Context& context) noexcept {
-    if ((p.tcp_flags & (core::kTcpSyn | core::kTcpAck)) == core::kTcpSyn) return false;
-    Keyed k(p, context.worker);
+/// What the fast pass reads for every packet, taken out of the context once a burst: the compiler can't know
+/// that the packets' stores leave it alone.
+struct FastView {
+    explicit FastView(const Context& c) noexcept
+        : worker(c.worker),
+          host(c.host),
+          backends(c.tables.backends.data()),
+          backend_count(c.tables.backends.size()),
+          headers(c.tables.headers.data()),
+          tick(c.worker.tick()) {}
+    WorkerState& worker;
+    const core::HostState& host;
+    const core::BackendEntry* backends;
+    std::size_t backend_count;
+    const core::EncapHeader* headers;
+    std::uint16_t tick;
+};
+
+/// keeps() of select.h. `kPoolSwitches`: whether any pool has a switch of its own.
+template <bool kPoolSwitches>
+[[gnu::always_inline]] inline bool keeps_fast(const Packet& p, std::uint16_t id, const FastView& f) noexcept {
+    if (id >= f.backend_count || (f.backends[id].flags & core::kBackendPresent) == 0) return false;
+    const api::SiteId site{f.backends[id].site};
+    return f.host.backend(api::BackendId{id}).keep && f.host.keeps(site) &&
+           (!kPoolSwitches || f.host.keeps_own(api::PoolId{p.pool_id}, site));
+}
+
+/// A bare ACK or data of a live established flow whose entry lies where it should: nearly all packets. What
+/// pinned() and follow() would do for it. True when it is done; all else is left to tcp().
+template <class Keyed, bool kPoolSwitches>
+[[gnu::always_inline]] inline bool pinned_fast(Packet& p, const FastView& f) noexcept {
+    constexpr unsigned kDecides = core::kTcpSyn | core::kTcpFin | core::kTcpRst | core::kTcpAck;
+    if ((p.tcp_flags & kDecides) != core::kTcpAck) return false;
+    Keyed k(p, f.worker);
     auto* entry = k.flows.find_first(k.key, p.flow_hash);
     if (entry == nullptr) return false;
     const FlowValue old = entry->value();
-    if (old.syn_pending() || !is_live(old, p, context)) return false;
-    follow(p, *entry, old, context);
+    const std::uint16_t id = old.backend();
+    if (!old.is_settled() || !keeps_fast<kPoolSwitches>(p, id, f)) return false;
+    __builtin_prefetch(&f.headers[id]);
+    // No branch: whether a segment advances the ACK is anybody's guess.
+    const std::uint32_t acknowledged = core::acknowledgement_of(p);
+    const bool advances = static_cast<std::int32_t>(acknowledged - old.ack()) > 0;
+    const std::uint8_t site = f.backends[id].site;
+    f.worker.sites[site].ack_advanced.add(advances ? 1 : 0);
+    p.backend = id;
+    p.site = site;
+    p.reason = Reason::kForwardedPinned;
+    const FlowValue now = old.seen(advances ? acknowledged : old.ack(), f.tick);
+    if (now.word() != old.word()) entry->set_value(now);
     return true;
 }
 
+/// What it leaves goes to `batch.rest`. Not inlined: alone it has the registers to itself. A pool's switch
+/// that is set during a burst holds from the next burst on.
+template <bool kPoolSwitches>
+[[gnu::noinline]] void fast_pass(core::Batch& batch, const Context& context) noexcept {
+    const FastView fast(context);
+    for (const std::uint8_t i : batch.tcp()) {
+        Packet& p = batch.packets[i];
+        const bool done = p.v6 != 0 ? pinned_fast<KeyedV6, kPoolSwitches>(p, fast)
+                                    : pinned_fast<KeyedV4, kPoolSwitches>(p, fast);
+        if (!done) batch.rest.add(i);
+    }
+}
+
 template <class Keyed>
-void prefetch_rest(const Packet& p, WorkerState& w) noexcept {
+void prefetch_keyed(const Packet& p, WorkerState& w) noexcept {
     const Keyed k(p, w);
     k.flows.prefetch_second(k.key, p.flow_hash);
     k.syns.prefetch(p.flow_hash);
+}
+
+void prefetch_rest(const Packet& p, WorkerState& w) noexcept {
+    p.v6 != 0 ? prefetch_keyed<KeyedV6>(p, w) : prefetch_keyed<KeyedV4>(p, w);
 }
 
 }  // namespace
 
 void flow_tcp(core::Batch& batch, const Context& context) noexcept {
     batch.rest.clear();
-    for (const std::uint8_t i : batch.tcp) {
-        Packet& p = batch.packets[i];
-        if (p.v6 != 0 ? pinned_fast<KeyedV6>(p, context) : pinned_fast<KeyedV4>(p, context)) continue;
-        batch.rest.add_if(i, 1);
-        p.v6 != 0 ? prefetch_rest<KeyedV6>(p, context.worker) : prefetch_rest<KeyedV4>(p, context.worker);
-    }
+    context.host.has_pool_switches() ? fast_pass<true>(batch, context) : fast_pass<false>(batch, context);
+    if (batch.rest.empty()) return;
+    for (const std::uint8_t i : batch.rest) prefetch_rest(batch.packets[i], context.worker);
     prefetch_choices(batch, context);
     for (const std::uint8_t i : batch.rest) {
         Packet& p = batch.packets[i];

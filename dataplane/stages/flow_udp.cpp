@@ -53,9 +53,9 @@ bool pinned_fast(Packet& p, const Context& context) noexcept {
 }  // namespace
 
 void flow_udp(core::Batch& batch, const Context& context) noexcept {
-    if (batch.udp.empty()) return;
+    if (batch.udp().empty()) return;
     batch.rest.clear();
-    for (const std::uint8_t i : batch.udp) {
+    for (const std::uint8_t i : batch.udp()) {
         Packet& p = batch.packets[i];
         const bool done = p.v6 != 0 ? pinned_fast<KeyedV6>(p, context) : pinned_fast<KeyedV4>(p, context);
         batch.rest.add_if(i, done ? 0 : 1);

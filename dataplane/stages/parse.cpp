@@ -7,8 +7,8 @@ namespace detour::stages {
 namespace {
 
 /// All but the common frame. Not inlined: the loop stays small.
-[[gnu::noinline]] void parse_other(core::Batch& batch, std::uint32_t index) noexcept {
-    core::Packet& p = batch.packets[index];
+[[gnu::noinline]] void parse_other(core::Batch& batch, core::Packet& p) noexcept {
+    const auto index = static_cast<std::uint32_t>(&p - batch.packets.data());
     switch (core::parse(p)) {
         case core::Parsed::kTransport:
             break;
@@ -32,10 +32,9 @@ namespace {
 void parse(core::Batch& batch, const Context& /*context*/) noexcept {
     batch.icmp.clear();
     batch.fragments.clear();
-    for (std::uint32_t i = 0; i < batch.count; ++i) {
-        core::Packet& p = batch.packets[i];
+    for (core::Packet& p : batch.all()) {
         p.verdict = core::Verdict::kPending;
-        if (!core::parse_plain(p)) parse_other(batch, i);
+        if (!core::parse_plain(p)) parse_other(batch, p);
     }
 }
 

@@ -174,7 +174,7 @@ void reset_backend(const core::Packet& p, std::uint16_t backend, const Context& 
     s.vip = p.vip;
     s.backend = backend;
     s.flags = core::kTcpRst;
-    s.sequence = p.sequence;
+    s.sequence = core::sequence_of(p);
     const std::size_t header = static_cast<std::size_t>(p.data[p.l4 + 12] >> 4U) * 4;
     const auto data = static_cast<std::uint32_t>(p.ip_length - (p.l4 - p.l3) - header);
     if (w.segments.room() < kSegmentsEach) return;

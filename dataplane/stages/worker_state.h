@@ -49,10 +49,15 @@ class Tally {
 struct alignas(16) PacketBytes {
     Tally packets;
     Tally bytes;
-    /// One packet. One 16-byte store instead of two of 8: each half is still stored whole on every x86-64.
-    void count(std::uint16_t size) noexcept {
+    /// One packet of so many bytes, ready to be added.
+    struct Step {
+        explicit Step(std::uint16_t size) noexcept : value(_mm_set_epi64x(size, 1)) {}
+        __m128i value;
+    };
+    /// One 16-byte store instead of two of 8: each half is still stored whole on every x86-64.
+    void count(const Step& step) noexcept {
         auto* at = reinterpret_cast<__m128i*>(this);
-        _mm_store_si128(at, _mm_add_epi64(_mm_load_si128(at), _mm_set_epi64x(size, 1)));
+        _mm_store_si128(at, _mm_add_epi64(_mm_load_si128(at), step.value));
     }
 };
 static_assert(sizeof(PacketBytes) == 16);
@@ -95,13 +100,13 @@ struct alignas(64) SiteSignals : PacketBytes {
     RecentPrefixes syn_prefixes;  ///< that sent a SYN
 };
 
-struct BackendTally : PacketBytes {
+struct alignas(64) BackendTally : PacketBytes {
     Tally flows;  ///< live and pinned to it, as the last whole pass of the sweep found them
     Tally syns;   ///< as SiteSignals has them
     Tally handshakes;
 };
 
-struct PoolTally : PacketBytes {
+struct alignas(64) PoolTally : PacketBytes {
     Tally too_big;
     Tally new_flows;  ///< SYNs and first packets of UDP flows that were forwarded
     Tally shed;       ///< new flows refused for a limit

@@ -177,6 +177,7 @@ struct Outcome {
     int most_sites_accepting = 0;
     int most_sites_sent_to = 0;
     int steps_without_writes = 0;
+    int steps_sent_to_two = 0;  ///< by both PoPs together, whatever the data layer thinks of it
     std::set<std::string> after_healing;
 };
 
@@ -220,6 +221,7 @@ Outcome partition(const config::Config& config, std::uint64_t seed) {
             // The data layer of "any" takes what comes; that of a single writer asks for its lease.
             accepting += config.pools[0].data == config::Data::kAny || data.writes(site, west.time());
         }
+        result.steps_sent_to_two += sent_to.size() > 1;
         result.most_sites_accepting = std::max(result.most_sites_accepting, accepting);
         result.most_sites_sent_to =
             std::max({result.most_sites_sent_to, static_cast<int>(goes_to(west).size()),
@@ -241,7 +243,12 @@ TEST_CASE("two PoPs, a partition that leaves each one site: no write is ever acc
         CHECK(outcome.most_sites_sent_to == 1);           // each PoP sends to one at most
         CHECK(outcome.steps_without_writes * 50 < 5000);  // the promotion's time and a second, twice
         CHECK(outcome.after_healing.size() == 1);
+        // It does not lean on the lease: each PoP asks, and leaves who says no within a second, at each of
+        // the two elections.
+        CHECK(outcome.steps_sent_to_two * 50 <= 2000);
     }
-    // The test can fail: the same with data = "any" writes at both.
-    CHECK(partition(sample_config({.sites = {"pangyo", "anyang"}}), seed).most_sites_accepting == 2);
+    // The test can fail: the same with data = "any" writes at both, all through the partition.
+    const Outcome any = partition(sample_config({.sites = {"pangyo", "anyang"}}), seed);
+    CHECK(any.most_sites_accepting == 2);
+    CHECK(any.steps_sent_to_two * 50 > 8000);
 }

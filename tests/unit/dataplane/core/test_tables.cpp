@@ -101,14 +101,14 @@ TEST_CASE("the prebuilt header, byte by byte, for each encapsulation and family"
         unsigned max_inner;
         std::string header;
     };
-    const char* const kV4 =
+    const std::string v4 =
         "020000000002020000000001"
         "0800"
         "4500000000004000"
-        "4000"
-        "910e"
+        "40{}"
         "c0000201"
         "0a01000b";
+    const auto v4_with = [&](const char* rest) { return fmt::format(fmt::runtime(v4), rest); };
     const std::string v6 =
         "020000000002020000000001"
         "86dd"
@@ -120,13 +120,14 @@ TEST_CASE("the prebuilt header, byte by byte, for each encapsulation and family"
         "20010db8000100000000000000000011";
     const auto v6_with = [&](const char* next) { return fmt::format(fmt::runtime(v6), next); };
     const std::vector<Row> rows{
-        {"ipip over v4", api::Encap::kIpip, 0, 1480, kV4},
+        // Protocol and the sum so far.
+        {"ipip over v4", api::Encap::kIpip, 0, 1480, v4_with("00910e")},
         {"gue over v4", api::Encap::kGue, 0, 1472,
-         std::string(kV4) + "0000"
-                            "17c0"
-                            "0000"
-                            "0000"},
-        {"gre over v4", api::Encap::kGre, 0, 1476, std::string(kV4) + "00000000"},
+         v4_with("11911f") + "0000"
+                             "17c0"
+                             "0000"
+                             "0000"},
+        {"gre over v4", api::Encap::kGre, 0, 1476, v4_with("2f913d") + "00000000"},
         {"ipip over v6", api::Encap::kIpip, 1, 1460, v6_with("00")},
         {"gue over v6", api::Encap::kGue, 1, 1452,
          v6_with("11") + "0000"
