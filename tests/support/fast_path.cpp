@@ -3,11 +3,55 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <span>
 #include <stdexcept>
 
 #include "tests/support/quic_packets.h"
 
 namespace detour::support {
+namespace {
+
+/// Frames that the fast path sent, into the pcap file that DETOUR_TEST_PCAP names, if it does: a hundred of
+/// each reason and length. Packet tests run in one thread.
+class Recorder {
+  public:
+    void record(const core::Packet& p) {
+        const std::span frame(p.data, p.length);
+        if (file_ == nullptr || ++seen_[{p.reason, p.length}] > 100) return;
+        write(std::array<std::uint32_t, 4>{0, 0, p.length, p.length});
+        std::fwrite(frame.data(), 1, frame.size(), file_.get());
+    }
+
+    static Recorder& instance() {
+        static Recorder recorder;
+        return recorder;
+    }
+
+  private:
+    Recorder() {
+        const char* path = std::getenv("DETOUR_TEST_PCAP");
+        if (path == nullptr) return;
+        file_.reset(std::fopen(path, "wb"));
+        if (file_ == nullptr) throw std::runtime_error(std::string(path) + ": can't be written");
+        // Microseconds, version 2.4, whole packets, Ethernet.
+        write(std::array<std::uint32_t, 6>{0xa1b2c3d4, 0x00040002, 0, 0, 65535, 1});
+    }
+    template <std::size_t N>
+    void write(const std::array<std::uint32_t, N>& words) {
+        std::fwrite(words.data(), sizeof words[0], N, file_.get());
+    }
+
+    struct Close {
+        void operator()(std::FILE* file) const { std::fclose(file); }
+    };
+    std::unique_ptr<std::FILE, Close> file_;
+    std::map<std::pair<api::Reason, std::uint16_t>, int> seen_;
+};
+
+}  // namespace
 
 FastPath::FastPath(const api::ForwardingPlan& plan, std::size_t flows, std::uint64_t inserts)
     : worker(std::make_unique<stages::WorkerState>(stages::WorkerLimits{
@@ -45,7 +89,10 @@ Out FastPath::send(const Bytes& frame, std::uint16_t headroom) {
             .port = p.port,
             .backend = p.backend,
             .site = p.site};
-    if (p.verdict == core::Verdict::kTransmit) out.bytes.assign(p.data, p.data + p.length);
+    if (p.verdict == core::Verdict::kTransmit) {
+        out.bytes.assign(p.data, p.data + p.length);
+        Recorder::instance().record(p);
+    }
     if (p.verdict == core::Verdict::kHold) held_[p.backend] = frame;
     return out;
 }
@@ -65,10 +112,12 @@ void FastPath::take_segments() {
         p.data = buffer.data() + core::kSegmentHeadroom;
         p.headroom = core::kSegmentHeadroom;
         const bool v6 = tables->has_vip(segment.vip) && tables->vip_addresses[segment.vip].v6 != 0;
-        if (core::make_frame(segment, *tables, worker->way_back.to_clients(v6), p))
-            made_.push_back({Bytes(p.data, p.data + p.length), p.port});
-        else
+        if (!core::make_frame(segment, *tables, worker->way_back.to_clients(v6), p)) {
             worker->swept.undelivered.add(1);
+            continue;
+        }
+        made_.push_back({Bytes(p.data, p.data + p.length), p.port});
+        Recorder::instance().record(p);
     }
     worker->segments.clear();
 }
