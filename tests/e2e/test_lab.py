@@ -250,6 +250,22 @@ def test_a_recycled_pid_is_not_signalled():
         bystander.wait()
 
 
+def test_a_process_is_gone_when_its_last_thread_is():
+    """Killed while a thread waits for the disk, the first thread is a zombie and the sockets still answer."""
+    code = ("import ctypes, threading, time\n"
+            "threading.Thread(target=lambda: time.sleep(1)).start()\n"
+            "print('begun', flush=True)\n"
+            "ctypes.CDLL(None).syscall(60, 0)")  # exit of this thread alone
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = processes.identify(child.pid)
+    assert child.stdout.readline() == "begun\n"
+    processes.wait_for("the first thread's end", lambda: processes.process_stat(child.pid)[0] == "Z", 5)
+    assert processes.alive(process)
+    assert processes.wait_gone([process], 10) == []
+    child.stdout.close()
+    child.wait()
+
+
 def test_a_failure_in_the_middle_of_up_leaves_nothing(monkeypatch):
     lab = small(lab_name("broken"))
     seen = []

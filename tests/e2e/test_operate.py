@@ -33,7 +33,7 @@ def settled(lab):
 def restart_control(lab):
     mark = last_event(lab)
     lab.signal("control", signal.SIGKILL)
-    wait_for("control gone", lambda: not lab.alive("control"), 5)
+    wait_for("control gone", lambda: not lab.alive("control"), 30)
     lab.restart("control")
     wait_for("control answers", lambda: lab.lbctl("status", check=False).returncode == 0, 10)
     wait_for("control has adopted", lambda: happened(lab, mark, "adopted"), 10)

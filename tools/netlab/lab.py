@@ -327,11 +327,11 @@ class Lab:
         return processes.alive(self.process(name))
 
     def signal(self, name: str, number: int) -> None:
-        """Sends a signal to one of the lab's processes. After SIGKILL, waits until it is gone."""
+        """Sends a signal to one of the lab's processes. After SIGKILL, waits until it is gone: a thread may still wait for the disk."""
         if not processes.send(self.process(name), number):
             raise RuntimeError(f"process {name} has ended{processes.log_tail(self.log(name))}")
         if number == signals.SIGKILL:
-            processes.wait_gone([self.process(name)], 5)
+            processes.wait_gone([self.process(name)], 30)
             self._reap()
 
     def restart(self, name: str) -> None:

@@ -19,14 +19,14 @@ class ProcessId:
     start: int  # clock ticks since boot
 
 
-def process_stat(pid: int) -> tuple[str, int] | None:
-    """State letter and start time, or None when there is no such process."""
+def process_stat(pid: int) -> tuple[str, int, int] | None:
+    """State letter, start time and number of threads, or None when there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     fields = text[text.rindex(")") + 2 :].split()
-    return fields[0], int(fields[19])
+    return fields[0], int(fields[19]), int(fields[17])
 
 
 def identify(pid: int) -> ProcessId:
@@ -35,9 +35,11 @@ def identify(pid: int) -> ProcessId:
 
 
 def alive(process: ProcessId) -> bool:
-    """False also for a zombie, and for another process that got the same pid."""
+    """False also for a zombie, and for another process that got the same pid.
+
+    A killed process whose first thread is a zombie still holds its files while another thread waits for the disk."""
     stat = process_stat(process.pid)
-    return stat is not None and stat[1] == process.start and stat[0] not in "ZX"
+    return stat is not None and stat[1] == process.start and (stat[0] not in "ZX" or stat[2] > 1)
 
 
 def send(process: ProcessId, number: int) -> bool:
