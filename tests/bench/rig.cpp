@@ -144,6 +144,7 @@ Rig::Counts Rig::counts() const noexcept {
     return {.pinned = of(api::Reason::kForwardedPinned),
             .fresh = of(api::Reason::kForwardedNew),
             .mid = of(api::Reason::kForwardedMid),
+            .malformed = of(api::Reason::kBadIpChecksum) + of(api::Reason::kBadSource),
             .evictions = worker_->evictions.get()};
 }
 
@@ -157,6 +158,8 @@ void Rig::note(std::uint64_t packets, std::size_t first, const Counts& before) {
     } else if (scenario_.kind == Kind::kFlood) {
         established = tens(first, first + packets);
         others = now.fresh - before.fresh;
+    } else if (scenario_.kind == Kind::kMalformed) {
+        others = now.malformed - before.malformed;
     } else {
         others = scenario_.kind == Kind::kSyn ? now.fresh - before.fresh : now.mid - before.mid;
     }

@@ -62,6 +62,7 @@ class Rig {
         std::uint64_t pinned = 0;
         std::uint64_t fresh = 0;
         std::uint64_t mid = 0;
+        std::uint64_t malformed = 0;
         std::uint64_t evictions = 0;
     };
 

@@ -42,6 +42,8 @@ std::vector<Scenario> scenarios() {
         {.name = "v4-tcp-occupied-25", .flows = 524'288},
         // Shows what an overfull table does; too many of its flows find no place for a row that counts.
         {.name = "v4-tcp-occupied-90", .flows = 1'887'436, .only_by_name = true},
+        {.name = "v4-malformed-1m", .kind = Kind::kMalformed},
+        {.name = "v6-malformed-1m", .kind = Kind::kMalformed, .v6 = true, .table_flows = 1U << 21U},
         {.name = "v4-flood-10k", .kind = Kind::kFlood, .flows = 10'000},
         {.name = "v6-flood-10k", .kind = Kind::kFlood, .v6 = true, .flows = 10'000},
     };

@@ -13,6 +13,7 @@ enum class Kind {
     kEstablished,  ///< packets of flows that the flow table holds
     kSyn,          ///< a SYN of a new flow in every packet, beside a table that holds `flows` others
     kNewFlow,      ///< an ACK of an unknown flow in every packet: inserts beside `flows` others
+    kMalformed,    ///< the same packets, none of them with a right header: dropped by the parser
     kFlood,        ///< nine SYNs of random sources to each packet of `flows` established ones
 };
 

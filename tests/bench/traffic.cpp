@@ -102,6 +102,14 @@ void Traffic::become_measured(Kind kind) {
     for (std::size_t i = 0; i < count_; ++i) {
         const std::uint64_t client = random();
         if (established(i)) continue;
+        if (kind == Kind::kMalformed) {
+            // IPv4: the header's checksum; IPv6: a multicast source.
+            if (v6)
+                at(i)[kEthernet + 8] = 0xff;
+            else
+                at(i)[kEthernet + 10] ^= 0x55;
+            continue;
+        }
         constexpr std::uint16_t kStep = 1;
         std::memcpy(at(i) + stride_ - 2, &kStep, 2);
         if (kind == Kind::kNewFlow) continue;
