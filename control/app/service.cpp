@@ -42,7 +42,7 @@ publish::FastPathOptions client_options(const config::Config& config, const std:
 plan::NextHops to_plan(const publish::NextHops& hops) {
     plan::NextHops out;
     for (const auto& [address, hop] : hops) {
-        out[address] = {hop.port, hop.source, hop.destination, hop.mtu, hop.resolved};
+        out[address] = {hop.port, hop.source, hop.destination, hop.mtu, hop.resolved, hop.vlan};
     }
     return out;
 }

@@ -34,7 +34,7 @@ class HopNumbers {
         std::vector<api::PlanNextHop> result;
         for (const NextHop& hop : hops_) {
             const api::NextHopId id{static_cast<std::uint16_t>(result.size())};
-            result.push_back({id, hop.port, hop.source, hop.destination, hop.mtu, hop.resolved});
+            result.push_back({id, hop.port, hop.source, hop.destination, hop.mtu, hop.resolved, hop.vlan});
         }
         return result;
     }
@@ -151,7 +151,7 @@ bool same_content(const api::ForwardingPlan& a, const api::ForwardingPlan& b) {
 NextHops next_hops_of(const api::ForwardingPlan& plan) {
     std::map<api::NextHopId, NextHop> hops;
     for (const api::PlanNextHop& hop : plan.next_hops) {
-        if (hop.resolved) hops[hop.id] = {hop.port, hop.source, hop.destination, hop.mtu, true};
+        if (hop.resolved) hops[hop.id] = {hop.port, hop.source, hop.destination, hop.mtu, true, hop.vlan};
     }
     NextHops result;
     for (const api::PlanPool& pool : plan.pools) {

@@ -20,6 +20,7 @@ struct NextHop {
     api::Mac destination;
     std::uint32_t mtu = 1500;  ///< of the link and of the route, whichever is smaller
     bool resolved = false;     ///< the neighbour's address is known
+    std::uint16_t vlan = 0;    ///< tag that frames leave with; 0: none
     auto operator<=>(const NextHop&) const = default;
 };
 

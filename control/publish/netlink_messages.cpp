@@ -1,14 +1,20 @@
 #include "control/publish/netlink_messages.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <libmnl/libmnl.h>
 #include <linux/if.h>
+#include <linux/if_ether.h>
+#include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
 #include <array>
 #include <cstring>
+#include <string_view>
+
+#include "dataplane/api/limits.h"
 
 namespace detour::publish::netlink {
 
@@ -115,6 +121,25 @@ bool parse_neighbour(const nlmsghdr& head, Bytes body, std::vector<Message>& out
     return true;
 }
 
+/// IFLA_LINKINFO: the kind, then what is particular to it. 802.1ad tags are not ours to send.
+std::uint16_t read_vlan(Bytes info) {
+    std::string_view kind;
+    Bytes data;
+    (void)for_each_attribute(info, [&](int type, Bytes value) {
+        const auto* text = reinterpret_cast<const char*>(value.data());
+        if (type == IFLA_INFO_KIND) kind = {text, strnlen(text, value.size())};
+        if (type == IFLA_INFO_DATA) data = value;
+    });
+    if (kind != "vlan") return 0;
+    std::uint16_t id = 0;
+    std::uint16_t protocol = htons(ETH_P_8021Q);
+    (void)for_each_attribute(data, [&](int type, Bytes value) {
+        if (type == IFLA_VLAN_ID) (void)read(value, id);
+        if (type == IFLA_VLAN_PROTOCOL) (void)read(value, protocol);
+    });
+    return protocol == htons(ETH_P_8021Q) && id <= api::kMaxVlan ? id : std::uint16_t{0};
+}
+
 bool parse_link(const nlmsghdr& head, Bytes body, std::vector<Message>& out) {
     ifinfomsg message{};
     if (!read(body, message)) return false;
@@ -127,6 +152,8 @@ bool parse_link(const nlmsghdr& head, Bytes body, std::vector<Message>& out) {
     const bool fits = for_each_attribute(behind(body, sizeof(message)), [&](int type, Bytes value) {
         if (type == IFLA_ADDRESS) link.mac = read_mac(value);
         if (type == IFLA_MTU) link.mtu = read_u32(value);
+        if (type == IFLA_LINK) link.parent = read_u32(value);
+        if (type == IFLA_LINKINFO) link.vlan = read_vlan(value);
         if (type == IFLA_IFNAME && !value.empty()) {
             const auto* text = reinterpret_cast<const char*>(value.data());
             link.name.assign(text, strnlen(text, value.size()));

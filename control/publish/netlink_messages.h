@@ -40,6 +40,8 @@ struct Link {
     std::uint32_t mtu = 0;
     bool up = false;
     bool removed = false;
+    std::uint32_t parent = 0;  ///< index of the interface below it; 0: none
+    std::uint16_t vlan = 0;    ///< 802.1Q id of a VLAN interface; 0: it is none
 };
 
 /// Routes, rules or next hop objects changed: ask again. Which one is of no interest.

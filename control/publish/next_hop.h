@@ -16,6 +16,8 @@ struct NextHop {
     std::uint32_t mtu = 1500;  ///< of the route if it names one, else of the link; IP bytes
     bool resolved = false;     ///< false: `problem` says why, the other members mean nothing
     std::string problem;       ///< in an operator's words; empty when resolved
+    std::uint16_t vlan =
+        0;  ///< of the VLAN interface that the route leaves by; 0: it leaves by the port itself
     auto operator<=>(const NextHop&) const = default;
 };
 

@@ -64,12 +64,19 @@ void RouteTable::keep_routes(const std::set<api::IpAddress>& destinations) {
     std::erase_if(routes_, [&](const auto& entry) { return !destinations.contains(entry.first); });
 }
 
+/// A VLAN interface sends by the port below it.
+RouteTable::Ports::const_iterator RouteTable::port_of(const netlink::Link& link) const {
+    const auto below = links_.find(link.parent);
+    if (link.vlan == 0 || below == links_.end()) return ports_.find(link.name);
+    return ports_.find(below->second.name);
+}
+
 NextHop RouteTable::resolve(const api::IpAddress& destination, const netlink::Route& route) {
     if (!route.unicast) return unresolved("its route is not a unicast route: is it an address of this host?");
     const auto link = links_.find(route.interface);
     if (link == links_.end())
         return unresolved(fmt::format("its route's interface {} is gone", route.interface));
-    const auto port = ports_.find(link->second.name);
+    const auto port = port_of(link->second);
     if (port == ports_.end()) {
         return unresolved(
             fmt::format("its route leaves by {}, which is not in dataplane.ports", link->second.name));
@@ -81,7 +88,12 @@ NextHop RouteTable::resolve(const api::IpAddress& destination, const netlink::Ro
     if (neighbour == neighbours_.end() || !neighbour->second.mac) {
         return unresolved(fmt::format("no answer from {} on {}", key.address.to_string(), link->second.name));
     }
-    NextHop hop{port->second, *link->second.mac, *neighbour->second.mac, 0, true, {}};
+    NextHop hop;
+    hop.port = port->second;
+    hop.source = *link->second.mac;
+    hop.destination = *neighbour->second.mac;
+    hop.resolved = true;
+    hop.vlan = link->second.vlan;
     hop.mtu = std::min(std::max(route.mtu != 0 ? route.mtu : link->second.mtu, kMinMtu), kMaxMtu);
     return hop;
 }

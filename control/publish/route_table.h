@@ -48,9 +48,11 @@ class RouteTable {
         std::optional<api::Mac> mac;  ///< last known
         std::uint16_t state = 0;
     };
+    using Ports = std::map<std::string, api::EgressPort, std::less<>>;
+    [[nodiscard]] Ports::const_iterator port_of(const netlink::Link& link) const;
     [[nodiscard]] NextHop resolve(const api::IpAddress& destination, const netlink::Route& route);
 
-    std::map<std::string, api::EgressPort, std::less<>> ports_;
+    Ports ports_;
     std::map<std::uint32_t, netlink::Link> links_;
     std::map<NeighbourKey, NeighbourState> neighbours_;
     std::map<api::IpAddress, api::Result<netlink::Route>> routes_;

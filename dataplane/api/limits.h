@@ -13,6 +13,7 @@ inline constexpr std::size_t kMaxVips = 16384;
 inline constexpr std::size_t kMaxBackends = 65535;  ///< ids 0 … 65534; 65535 means "none"
 inline constexpr std::size_t kMaxNextHops = 4096;
 inline constexpr std::size_t kMaxPorts = 16;
+inline constexpr std::uint16_t kMaxVlan = 4094;
 inline constexpr std::size_t kMaxWorkers = 64;
 inline constexpr std::uint32_t kMaxWeight = 65535;
 inline constexpr std::size_t kMaxBackendsPerSite = 4096;  ///< of one pool in one site (`max_backends`)

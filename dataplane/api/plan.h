@@ -33,6 +33,7 @@ struct PlanNextHop {
     Mac destination;
     std::uint32_t mtu = 1500;  ///< of the link, IP bytes, 1280 … 9978
     bool resolved = false;     ///< false: the neighbour is not known, packets are counted and dropped
+    std::uint16_t vlan = 0;    ///< tag that frames leave with, 1 … 4094; 0: none
     auto operator<=>(const PlanNextHop&) const = default;
 };
 

@@ -67,6 +67,8 @@ struct Seen {
         if (hop.port.value() >= kMaxPorts)
             return beyond(
                 fmt::format("next hop {}: port {} is above {}", id, hop.port.value(), kMaxPorts - 1));
+        if (hop.vlan > kMaxVlan)
+            return beyond(fmt::format("next hop {}: vlan {} is above {}", id, hop.vlan, kMaxVlan));
         if (hop.mtu < kMinMtu || hop.mtu > kMaxMtu)
             return wrong(
                 fmt::format("next hop {}: mtu {} is not within {} … {}", id, hop.mtu, kMinMtu, kMaxMtu));

@@ -100,7 +100,16 @@ void encode(const PlanPool& pool, wire::Pool& message) {
     if (!source) return tl::unexpected(source.error());
     const auto destination = mac_from(message.destination(), "next hop destination");
     if (!destination) return tl::unexpected(destination.error());
-    return PlanNextHop{*id, *port, *source, *destination, message.mtu(), message.resolved()};
+    const std::uint32_t vlan = message.vlan();
+    if (vlan > kMaxVlan)
+        return fail(ErrorCode::kLimit, kDoing, fmt::format("next hop vlan {} is above {}", vlan, kMaxVlan));
+    return PlanNextHop{*id,
+                       *port,
+                       *source,
+                       *destination,
+                       message.mtu(),
+                       message.resolved(),
+                       static_cast<std::uint16_t>(vlan)};
 }
 
 [[nodiscard]] Result<PlanVip> decode_vip(const wire::Vip& message) {
@@ -225,6 +234,7 @@ void encode(const ForwardingPlan& plan, wire::Plan& message) {
         hop.set_destination(bytes_of(entry.destination));
         hop.set_mtu(entry.mtu);
         hop.set_resolved(entry.resolved);
+        hop.set_vlan(entry.vlan);
     }
     for (const PlanPool& pool : plan.pools) encode(pool, *message.add_pools());
 }

@@ -5,6 +5,7 @@
 #include "dataplane/core/bytes.h"
 #include "dataplane/core/encapsulate.h"
 #include "dataplane/core/ip_headers.h"
+#include "dataplane/core/vlan.h"
 
 namespace detour::core {
 namespace {
@@ -60,7 +61,9 @@ bool tunnel(const Segment& s, const VipAddress& vip, const ForwardingTables& tab
     p.flow_hash = flow_hash(s, vip, tables.seed);
     p.ip_length = write_packet(p.data, s, vip);
     p.length = p.ip_length;
-    return encapsulate(p, tables.headers[s.backend], backend);
+    if (!encapsulate(p, tables.headers[s.backend], backend)) return false;
+    const std::uint16_t vlan = tables.vlans.empty() ? std::uint16_t{0} : tables.vlans[s.backend];
+    return vlan == 0 || tag_frame(p, vlan);
 }
 
 }  // namespace

@@ -283,6 +283,8 @@ class TablesBuilder {
                                                 (source ? kBackendHasSource : 0));
         entry.pool = pool_index;
         entry.max_inner = hop.resolved && source ? max_inner_of(header, hop.mtu) : 0;
+        if (hop.vlan != 0) tables_->vlans.resize(tables_->backends.size());
+        if (hop.vlan != 0) tables_->vlans[backend.id.value()] = hop.vlan;
         entry.encap = pool.encap;
         entry.outer = v6 ? OuterFamily::kV6 : OuterFamily::kV4;
     }

@@ -112,7 +112,8 @@ class ForwardingTables {
     std::bitset<api::kMaxVips> vip_present;  ///< by VipId
     std::vector<VipAddress> vip_addresses;   ///< by VipId, where vip_present
     BuildStatistics built;
-    std::vector<QuicServers> quic;  ///< by pool index; empty where no pool asks for it
+    std::vector<std::uint16_t> vlans;  ///< by BackendId, 0: no tag; empty where no next hop has one
+    std::vector<QuicServers> quic;     ///< by pool index; empty where no pool asks for it
 
     [[nodiscard]] bool has_vip(std::uint16_t id) const noexcept {
         return id < api::kMaxVips && vip_present[id];

@@ -15,6 +15,7 @@ constexpr std::array kPipeline{
     NamedStage{"flow_udp", flow_udp},
     NamedStage{"fragment_follow", fragment_follow},
     NamedStage{"encapsulate", encapsulate},
+    NamedStage{"tag", tag},
     NamedStage{"account", account},
 };
 

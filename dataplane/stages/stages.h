@@ -23,6 +23,8 @@ void flow_udp(core::Batch& batch, const Context& context) noexcept;
 void fragment_follow(core::Batch& batch, const Context& context) noexcept;
 /// The tunnel header; too big is answered.
 void encapsulate(core::Batch& batch, const Context& context) noexcept;
+/// The VLAN tag of the next hop, where there is one.
+void tag(core::Batch& batch, const Context& context) noexcept;
 /// Counts every packet's reason once, and what went where.
 void account(core::Batch& batch, const Context& context) noexcept;
 

@@ -2,6 +2,7 @@
 // crash.
 #include "control/publish/netlink_messages.h"
 
+#include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <linux/if.h>
 #include <linux/neighbour.h>
@@ -84,6 +85,27 @@ Bytes link_message() {
                     attribute(IFLA_ADDRESS, {2, 0, 0, 0, 0, 9})});
 }
 
+/// Nested as the kernel does it.
+Bytes vlan_message(const char* kind, std::uint16_t id, std::uint16_t protocol) {
+    const auto text = [](const char* t) { return Bytes(t, t + std::strlen(t) + 1); };
+    const auto word = [](std::uint16_t v) {
+        return Bytes{static_cast<std::uint8_t>(v), static_cast<std::uint8_t>(v >> 8U)};
+    };
+    const auto nested = [](std::initializer_list<Bytes> parts) {
+        Bytes all;
+        for (const Bytes& part : parts) all.insert(all.end(), part.begin(), part.end());
+        return all;
+    };
+    const Bytes data =
+        nested({attribute(IFLA_VLAN_ID, word(id)), attribute(IFLA_VLAN_PROTOCOL, word(htons(protocol)))});
+    const Bytes info = nested({attribute(IFLA_INFO_KIND, text(kind)), attribute(IFLA_INFO_DATA, data)});
+    ifinfomsg header{};
+    header.ifi_index = 4;
+    return message(
+        RTM_NEWLINK, header,
+        {attribute(IFLA_IFNAME, {'v', 0}), attribute(IFLA_LINK, u32(3)), attribute(IFLA_LINKINFO, info)});
+}
+
 Bytes all_messages() {
     Bytes bytes = route_message();
     for (const auto& next : {neighbour_message(), neighbour_message(RTM_DELNEIGH), link_message()}) {
@@ -93,6 +115,23 @@ Bytes all_messages() {
 }
 
 }  // namespace
+
+TEST_CASE("a VLAN interface says its id and what is below it") {
+    struct Row {
+        const char* kind;
+        std::uint16_t id;
+        std::uint16_t protocol;
+        std::uint16_t want;
+    };
+    for (const Row& row : {Row{"vlan", 100, 0x8100, 100}, Row{"vlan", 4094, 0x8100, 4094},
+                           Row{"vlan", 100, 0x88a8, 0}, Row{"macvlan", 100, 0x8100, 0}}) {
+        const auto messages = parse(vlan_message(row.kind, row.id, row.protocol)).value();
+        REQUIRE(messages.size() == 1);
+        const auto& link = std::get<Link>(messages[0]);
+        CHECK(link.vlan == row.want);
+        CHECK(link.parent == 3);
+    }
+}
 
 TEST_CASE("routes, neighbours and links are read") {
     const auto messages = parse(all_messages()).value();

@@ -58,6 +58,26 @@ TEST_CASE("a next hop carries the port's place, both hardware addresses and the 
     CHECK(hop(table).mtu == 9978);
 }
 
+TEST_CASE("a route that leaves by a VLAN interface leaves by the port below it, with the VLAN's tag") {
+    RouteTable table({"eth0", "eth1"});
+    Link vlan{4, "backbone", kPortMac, 1496, true, false, 3, 100};
+    table.update(link(3, "eth1"));
+    table.update(vlan);
+    table.set_route(kBackend, Route{4, kRouter, 0, true});
+    table.update(Neighbour{4, kRouter, kRouterMac, NUD_REACHABLE, false});
+    CHECK(hop(table) == NextHop{api::EgressPort(1), kPortMac, kRouterMac, 1496, true, "", 100});
+    vlan.parent = 2;
+    table.update(vlan);
+    CHECK_MESSAGE(!hop(table).resolved, "the interface below is no port");
+    // A veth names its peer as the interface below; it is a port all the same.
+    Link veth = link(3, "eth1");
+    veth.parent = 2;
+    table.update(veth);
+    table.set_route(kBackend, Route{3, kRouter, 0, true});
+    table.update(neighbour(NUD_REACHABLE));
+    CHECK(hop(table) == NextHop{api::EgressPort(1), kPortMac, kRouterMac, 1500, true, "", 0});
+}
+
 TEST_CASE("a backend on the link is its own neighbour") {
     auto table = table_with_router();
     table.set_route(kBackend, Route{3, std::nullopt, 0, true});

@@ -38,7 +38,7 @@ ForwardingPlan sample() {
                   {SiteId{254}, "Anyang", "anyang", Sequence{}}};
     plan.next_hops = {
         {NextHopId{0}, EgressPort{0}, {{2, 0, 0, 0, 0, 1}}, {{2, 0, 0, 0, 0, 2}}, 1500, true},
-        {NextHopId{4095}, EgressPort{15}, {{2, 0, 0, 0, 0, 3}}, {{2, 0, 0, 0, 0, 4}}, 9978, false}};
+        {NextHopId{4095}, EgressPort{15}, {{2, 0, 0, 0, 0, 3}}, {{2, 0, 0, 0, 0, 4}}, 9978, false, 4094}};
     PlanPool talk;
     talk.id = PoolId{4095};
     talk.name = "talk";
@@ -153,6 +153,7 @@ TEST_CASE("each rule of a plan refuses by itself and says what is wrong") {
         {"egress port 16", [](auto& p) { p.next_hops[0].port = EgressPort{16}; }, kLimit, "port 16"},
         {"mtu 1279", [](auto& p) { p.next_hops[0].mtu = 1279; }, kInvalidArgument, "mtu 1279"},
         {"mtu 9979", [](auto& p) { p.next_hops[0].mtu = 9979; }, kInvalidArgument, "mtu 9979"},
+        {"vlan 4095", [](auto& p) { p.next_hops[0].vlan = 4095; }, kLimit, "vlan 4095"},
         {"pool id 4096", [](auto& p) { p.pools[0].id = PoolId{4096}; }, kLimit, "pool id 4096"},
         {"pool id twice", [](auto& p) { p.pools[1].id = PoolId{4095}; }, kInvalidArgument, "pool id 4095 is there twice"},
         {"encap 3", [](auto& p) { p.pools[0].encap = Encap{3}; }, kInvalidArgument, "encap 3"},
