@@ -4,7 +4,7 @@ namespace detour::api {
 
 using enum Outcome;
 
-const std::array<ReasonInfo, kReasonCount> kReasons{{
+constexpr std::array<ReasonInfo, kReasonCount> kReasons{{
     {Reason::kForwardedPinned, kForwarded, "forwarded_pinned",
      "A packet of a known flow, sent to the flow's backend."},
     {Reason::kForwardedNew, kForwarded, "forwarded_new", "A SYN, or the first packet of a UDP flow."},
@@ -70,8 +70,6 @@ const std::array<ReasonInfo, kReasonCount> kReasons{{
     {Reason::kShed, kDropped, "shed", "A new flow beyond the limit that its pool or its site has now."},
     {Reason::kShedReset, kAnswered, "shed_reset",
      "A SYN beyond the limit that its pool or its site has now, answered with a RST."},
-    {Reason::kEmptyReset, kAnswered, "empty_reset",
-     "A SYN that no site or backend of its pool takes, answered with a RST (`on_empty`)."},
     {Reason::kForwardedFragment, kForwarded, "forwarded_fragment",
      "A later fragment, sent where the first one of its datagram went."},
     {Reason::kTinyFragment, kDropped, "tiny_fragment",
@@ -85,6 +83,18 @@ const std::array<ReasonInfo, kReasonCount> kReasons{{
     {Reason::kForwardedCid, kForwarded, "forwarded_cid",
      "A QUIC packet sent to the backend that its connection id names, where no flow entry did: as a rule the "
      "first after its client's address changed."},
+    {Reason::kEmptyReset, kAnswered, "empty_reset",
+     "A SYN that no site or backend of its pool takes, answered with a RST (`on_empty`)."},
 }};
+
+namespace {
+constexpr bool in_order() {
+    for (std::size_t i = 0; i < kReasonCount; ++i) {
+        if (kReasons[i].reason != static_cast<Reason>(i)) return false;
+    }
+    return true;
+}
+}  // namespace
+static_assert(in_order(), "a reason's row stands where the enumeration has it");
 
 }  // namespace detour::api
