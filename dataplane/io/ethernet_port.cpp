@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "dataplane.pb.h"
 
@@ -16,6 +17,16 @@ using api::ErrorCode;
 
 constexpr std::uint16_t kReceiveDescriptors = 2048;
 constexpr std::uint16_t kTransmitDescriptors = 2048;
+
+// Ids of 802.1Q tags, priority tags included.
+constexpr std::uint16_t kVlans = 4095;
+
+/// virtio takes no tagged frame whose id it was not told, where its device can filter at all; every other
+/// driver takes all as long as nobody asks it to filter.
+bool filters_tags(const rte_eth_dev_info& info) {
+    return std::string_view(info.driver_name) == "net_virtio" &&
+           (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_FILTER) != 0;
+}
 
 std::string reason(int negative_errno) {
     return rte_strerror(-negative_errno);
@@ -37,6 +48,7 @@ api::Result<EthernetPort> EthernetPort::open(const PortSpec& spec, const Setup& 
     // An interface's kernel side decides what it takes in; a port that is all ours takes what is sent to it
     // whatever MAC address its driver believes to have (net_ring, net_pcap).
     if (spec.kind == PortKind::kDevice) rte_eth_promiscuous_enable(id);
+    port.accept_tags();
     // Neighbour discovery and routing protocols of the kernel beside it come by multicast.
     if (spec.kind == PortKind::kPci) rte_eth_allmulticast_enable(id);
     return port;
@@ -69,6 +81,7 @@ api::Result<void> EthernetPort::configure() const {
         conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = spread;
     }
+    if (filters_tags(info)) conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
     const auto count = static_cast<std::uint16_t>(spec_.queues);
     if (const int error = rte_eth_dev_configure(id_, count, count, &conf); error != 0) {
         return api::fail(ErrorCode::kSystem, doing, reason(error));
@@ -91,6 +104,17 @@ api::Result<void> EthernetPort::set_up_queues(const Setup& setup) const {
         }
     }
     return {};
+}
+
+void EthernetPort::accept_tags() const {
+    rte_eth_dev_info info{};
+    if (rte_eth_dev_info_get(id_, &info) != 0 || !filters_tags(info)) return;
+    for (std::uint16_t vlan = 0; vlan < kVlans; ++vlan) {
+        const int error = rte_eth_dev_vlan_filter(id_, vlan, 1);
+        if (error == 0) continue;
+        return spdlog::warn("port {}: frames of VLAN {} and above are lost: {}", spec_.name, vlan,
+                            reason(error));
+    }
 }
 
 std::uint16_t EthernetPort::receive(std::uint16_t queue, std::span<rte_mbuf*> mbufs) const noexcept {

@@ -52,6 +52,7 @@ class EthernetPort {
     EthernetPort(PortSpec spec, std::uint16_t id) : spec_(std::move(spec)), id_(id) {}
     [[nodiscard]] api::Result<void> configure() const;
     [[nodiscard]] api::Result<void> set_up_queues(const Setup& setup) const;
+    void accept_tags() const;
 
     PortSpec spec_;
     std::uint16_t id_;
