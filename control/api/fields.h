@@ -20,7 +20,8 @@ template <class T>
 inline constexpr bool kStrict =
     std::same_as<T, DrainRequest> || std::same_as<T, UndrainRequest> || std::same_as<T, HoldRequest> ||
     std::same_as<T, ReleaseRequest> || std::same_as<T, WeightRequest> || std::same_as<T, ReloadRequest> ||
-    std::same_as<T, ConfigDiffRequest>;
+    std::same_as<T, ConfigDiffRequest> || std::same_as<T, PacketTraceRequest> ||
+    std::same_as<T, CaptureRequest> || std::same_as<T, CaptureReadRequest>;
 
 template <class V>
 void fields(V& v, Like<Version> auto& x) {
@@ -370,6 +371,72 @@ void fields(V& v, Like<ConfigInfo> auto& x) {
     v.optional("mistakes", x.mistakes);
     v.optional("confirm_until", x.confirm_until);
     v.optional("taken_back", x.taken_back);
+}
+
+template <class V>
+void fields(V& v, Like<PacketTraceRequest> auto& x) {
+    v.optional("packet", x.packet);
+    v.optional("source", x.source);
+    v.optional("vip", x.vip);
+    v.optional("flags", x.flags);
+    v.optional("cid", x.cid);
+    v.optional("size", x.size);
+}
+
+template <class V>
+void fields(V& v, Like<PacketTrace> auto& x) {
+    v("outcome", x.outcome);
+    v("reason", x.reason);
+    v("description", x.description);
+    v("pool", x.pool);
+    v("site", x.site);
+    v("backend", x.backend);
+    v("known", x.known);
+    v.optional("worker", x.worker);
+    v("packet", x.packet);
+    v("port", x.port);
+    v("length", x.length);
+    v("frame", x.frame);
+}
+
+template <class V>
+void fields(V& v, Like<CaptureRequest> auto& x) {
+    v.optional("pool", x.pool);
+    v.optional("site", x.site);
+    v.optional("reason", x.reason);
+    v.optional("sample", x.sample);
+    v.optional("snap", x.snap);
+}
+
+template <class V>
+void fields(V& v, Like<CaptureReadRequest> auto& x) {
+    v("capture", x.capture);
+    v.optional("end", x.end);
+}
+
+template <class V>
+void fields(V& v, Like<CapturedPacket> auto& x) {
+    v("time", x.time);
+    v("worker", x.worker);
+    v("port", x.port);
+    v("outcome", x.outcome);
+    v("reason", x.reason);
+    v("pool", x.pool);
+    v("site", x.site);
+    v("backend", x.backend);
+    v("before", x.before);
+    v("before_length", x.before_length);
+    v("sent_port", x.sent_port);
+    v("after", x.after);
+    v("after_length", x.after_length);
+}
+
+template <class V>
+void fields(V& v, Like<CapturePage> auto& x) {
+    v("capture", x.capture);
+    v("packets", x.packets);
+    v("sampled", x.sampled);
+    v("missed", x.missed);
 }
 
 template <class V>

@@ -378,6 +378,67 @@ struct FlowPlacement {
     std::string reason;   ///< counters.h name, or why it goes nowhere
 };
 
+/// One packet for the fast path's own stages. Either `packet`, or what describes one.
+struct PacketTraceRequest {
+    std::string packet;                 ///< hex, from its IP header on
+    std::string source;                 ///< 198.51.100.7:40000
+    std::string vip;                    ///< 203.0.113.10:443/tcp
+    std::string flags;                  ///< of TCP: syn (default), ack, data, fin, rst
+    std::string cid;                    ///< of a QUIC packet, hex
+    std::optional<std::uint32_t> size;  ///< of the IP packet; absent: as short as it can be
+};
+
+struct PacketTrace {
+    std::string outcome;  ///< forwarded, answered, kernel, dropped, held
+    std::string reason;   ///< counters.h name
+    std::string description;
+    std::string pool;  ///< empty: none, as the next two
+    std::string site;
+    std::string backend;  ///< address
+    std::string known;    ///< what a worker knew of the flow: flow (an entry), syn; empty: nothing
+    std::optional<std::uint32_t> worker;  ///< that knew it
+    std::string packet;                   ///< hex: what was traced
+    std::string port;                     ///< it would leave by; empty: it would not
+    std::uint32_t length = 0;             ///< of the frame that would leave
+    std::string frame;                    ///< hex, its first 256 bytes
+};
+
+struct CaptureRequest {
+    std::string pool;  ///< name; empty: all
+    std::string site;
+    std::string reason;                   ///< counters.h name
+    std::optional<std::uint32_t> sample;  ///< one packet of so many
+    std::optional<std::uint32_t> snap;    ///< bytes kept of a frame; absent: 192
+};
+
+struct CaptureReadRequest {
+    std::uint64_t capture = 0;
+    bool end = false;  ///< what is left, and no more
+};
+
+struct CapturedPacket {
+    Time time;
+    std::uint32_t worker = 0;
+    std::string port;     ///< received on
+    std::string outcome;  ///< as PacketTrace
+    std::string reason;
+    std::string pool;
+    std::string site;
+    std::string backend;
+    std::string before;  ///< hex: the frame as received
+    std::uint32_t before_length = 0;
+    std::string sent_port;           ///< empty: not sent
+    std::string after;               ///< hex: the frame as sent
+    std::uint32_t after_length = 0;  ///< on the wire
+};
+
+struct CapturePage {
+    std::uint64_t capture = 0;
+    std::vector<CapturedPacket> packets;
+    std::uint64_t sampled = 0;  ///< packets looked at since the start
+    std::uint64_t missed = 0;   ///< of those wanted, not kept
+};
+
 struct SiteShare {
     std::string site;
     bool fails = false;

@@ -36,6 +36,9 @@ class ApiHandlers : public control::Handlers {
     control::Task<control::ConfigDiff> diff_config(control::ConfigDiffRequest request) override;
     control::Outcome<std::vector<control::FlowPlacement>> trace(
         std::span<const control::FlowQuery> flows) override;
+    control::Task<control::PacketTrace> trace_packet(control::PacketTraceRequest request) override;
+    control::Task<control::CapturePage> capture(control::CaptureRequest request) override;
+    control::Task<control::CapturePage> read_capture(control::CaptureReadRequest request) override;
     control::Outcome<control::PlanFailReply> plan_fail(std::string_view domain) override;
 
   private:

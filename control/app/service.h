@@ -120,6 +120,8 @@ class Service {
     [[nodiscard]] const BfdLink& bfd() const { return bfd_; }
     [[nodiscard]] control::EventLog& log() { return log_; }
     [[nodiscard]] const IncidentBook& incidents() const { return incidents_; }
+    [[nodiscard]] publish::FastPathClient& fast_path() { return *client_; }
+    [[nodiscard]] boost::asio::io_context& io() { return io_; }
     [[nodiscard]] bool switches_pending() const { return switches_pending_ > 0; }
 
     /// The kernel's routes changed. Public for tests without a kernel to follow.

@@ -3,6 +3,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "control/app/later.h"
 #include "control/app/service.h"
 
 namespace detour::app {
@@ -14,21 +15,6 @@ using asio::awaitable;
 using std::chrono::steady_clock;
 
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
-
-/// A value that a callback will bring.
-template <class T>
-struct Later {
-    explicit Later(asio::io_context& io) : ready(io, steady_clock::time_point::max()) {}
-    void set(T brought) {
-        value = std::move(brought);
-        ready.cancel();
-    }
-    awaitable<void> wait() {
-        if (!value) co_await ready.async_wait(kTuple);
-    }
-    asio::steady_timer ready;
-    std::optional<T> value;
-};
 
 const api::Error kStopping{api::ErrorCode::kUnavailable, "carrying out the request",
                            "this process is stopping"};

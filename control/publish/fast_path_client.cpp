@@ -347,6 +347,33 @@ void FastPathClient::get_stats(Answer<wire::StatsReply> answer) {
                    [](wire::Reply& reply) { return reply.mutable_stats(); }));
 }
 
+void FastPathClient::trace(std::string packet, Answer<wire::TraceReply> answer) {
+    wire::Request request;
+    request.mutable_trace()->set_packet(std::move(packet));
+    impl_->ask(RequestKind::kStats, request, impl_->options().request_timeout,
+               expect<wire::TraceReply>(
+                   std::move(answer), [](const wire::Reply& reply) { return reply.has_trace(); },
+                   [](wire::Reply& reply) { return reply.mutable_trace(); }));
+}
+
+void FastPathClient::start_capture(const wire::StartCapture& capture, Answer<wire::CaptureReply> answer) {
+    wire::Request request;
+    *request.mutable_start_capture() = capture;
+    impl_->ask(RequestKind::kStats, request, impl_->options().request_timeout,
+               expect<wire::CaptureReply>(
+                   std::move(answer), [](const wire::Reply& reply) { return reply.has_capture(); },
+                   [](wire::Reply& reply) { return reply.mutable_capture(); }));
+}
+
+void FastPathClient::read_capture(const wire::ReadCapture& capture, Answer<wire::CaptureReply> answer) {
+    wire::Request request;
+    *request.mutable_read_capture() = capture;
+    impl_->ask(RequestKind::kStats, request, impl_->options().request_timeout,
+               expect<wire::CaptureReply>(
+                   std::move(answer), [](const wire::Reply& reply) { return reply.has_capture(); },
+                   [](wire::Reply& reply) { return reply.mutable_capture(); }));
+}
+
 void FastPathClient::get_state(Answer<wire::StateReply> answer) {
     wire::Request request;
     request.mutable_get_state();

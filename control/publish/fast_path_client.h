@@ -30,10 +30,14 @@ class io_context;
 }
 namespace detour::wire {
 class ApplyReply;
+class CaptureReply;
 class HelloReply;
+class ReadCapture;
 class SetReply;
+class StartCapture;
 class StateReply;
 class StatsReply;
+class TraceReply;
 }  // namespace detour::wire
 
 namespace detour::publish {
@@ -78,6 +82,9 @@ class FastPathClient {
     /// As switches; answered in the reply's `limits`.
     void set_limits(const std::vector<api::FlowLimit>& limits, Answer<wire::SetReply> answer);
     void get_stats(Answer<wire::StatsReply> answer);
+    void trace(std::string packet, Answer<wire::TraceReply> answer);
+    void start_capture(const wire::StartCapture& capture, Answer<wire::CaptureReply> answer);
+    void read_capture(const wire::ReadCapture& capture, Answer<wire::CaptureReply> answer);
     /// What the fast path runs on now, as on_up() told it then.
     void get_state(Answer<wire::StateReply> answer);
 

@@ -26,9 +26,10 @@ constexpr std::uint64_t kLongestDrainSeconds = 366ULL * 24 * 3600;
 constexpr std::array<std::string_view, 9> kGetPaths{"/v1/version",   "/v1/status",   "/v1/sites",
                                                     "/v1/pools",     "/v1/backends", "/v1/events",
                                                     "/v1/incidents", "/v1/config",   "/v1/plan"};
-constexpr std::array<std::string_view, 9> kPostPaths{"/v1/drain",   "/v1/undrain",        "/v1/hold",
-                                                     "/v1/release", "/v1/weight",         "/v1/reload",
-                                                     "/v1/trace",   "/v1/config/confirm", "/v1/config/diff"};
+constexpr std::array<std::string_view, 12> kPostPaths{
+    "/v1/drain",       "/v1/undrain",      "/v1/hold",    "/v1/release",
+    "/v1/weight",      "/v1/reload",       "/v1/trace",   "/v1/config/confirm",
+    "/v1/config/diff", "/v1/trace/packet", "/v1/capture", "/v1/capture/read"};
 constexpr std::string_view kMetricsPath = "/metrics";
 
 bool holds(const auto& paths, std::string_view path) {
@@ -249,6 +250,8 @@ HttpReply Router::plan(std::string_view target) {
 asio::awaitable<HttpReply> Router::post(HttpRequest request) {
     const std::string_view path = path_of(request.target);
     if (path == "/v1/trace") co_return co_await trace(std::move(request.body));
+    if (path == "/v1/trace/packet" || path.starts_with("/v1/capture"))
+        co_return co_await inspect(std::move(request));
     if (path == "/v1/reload" || path.starts_with("/v1/config/"))
         co_return co_await config(std::move(request));
     if (path == "/v1/drain") {
@@ -302,6 +305,29 @@ asio::awaitable<HttpReply> Router::intent(HttpRequest request) {
     auto asked = checked_intent<WeightRequest>(request);
     if (!asked) co_return error_reply(asked.error());
     co_return json_reply(co_await bounded(handlers_.weight(std::move(*asked)), context_, "setting a weight"));
+}
+
+asio::awaitable<HttpReply> Router::inspect(HttpRequest request) {
+    const std::string path(path_of(request.target));
+    if (path == "/v1/trace/packet") {
+        auto asked = from_json<PacketTraceRequest>(request.body);
+        if (!asked) co_return error_reply(asked.error());
+        co_return json_reply(
+            co_await bounded(handlers_.trace_packet(std::move(*asked)), context_, "tracing a packet"));
+    }
+    if (path == "/v1/capture") {
+        auto asked = from_json<CaptureRequest>(request.body);
+        if (!asked) co_return error_reply(asked.error());
+        co_return json_reply(
+            co_await bounded(handlers_.capture(std::move(*asked)), context_, "starting a capture"));
+    }
+    auto asked = from_json<CaptureReadRequest>(request.body);
+    if (!asked) co_return error_reply(asked.error());
+    auto page = co_await bounded(handlers_.read_capture(*asked), context_, "reading a capture");
+    if (!page) co_return error_reply(page.error());
+    auto write = [held = std::move(*page)] { return to_json(held) + "\n"; };
+    auto text = co_await elsewhere(context_.heavy, std::move(write));
+    co_return HttpReply{.body = std::move(text)};
 }
 
 asio::awaitable<HttpReply> Router::trace(std::string body) {

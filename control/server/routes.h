@@ -66,6 +66,7 @@ class Router {
     boost::asio::awaitable<HttpReply> intent(HttpRequest request);
     boost::asio::awaitable<HttpReply> config(HttpRequest request);
     boost::asio::awaitable<HttpReply> trace(std::string body);
+    boost::asio::awaitable<HttpReply> inspect(HttpRequest request);
     HttpReply get(const HttpRequest& request);
     HttpReply events(std::string_view target);
     HttpReply plan(std::string_view target);

@@ -5,13 +5,15 @@
 //
 // A SYN makes no flow entry; it writes here, and the handshake's ACK is answered from here. So a drain, a
 // ramp or a reused 5-tuple breaks no handshake in flight, a flood can only overwrite, and a spoofed SYN can't
-// unpin a live flow. IPv6 keys are 64-bit keyed hashes of the whole key. One owner, no other thread reads.
+// unpin a live flow. IPv6 keys are 64-bit keyed hashes of the whole key. One owner; others may peek().
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "dataplane/core/pages.h"
 
@@ -52,6 +54,21 @@ class SynTable {
             if (line[i].key == key && line[i].time != 0 && age(line[i], now) <= kLifetime) return &line[i];
         }
         return nullptr;
+    }
+    /// Any thread: a copy of what find() would find. The owner may be writing it: an entry whose key changes
+    /// meanwhile is none, and one of the same key may be half of an older SYN's.
+    [[nodiscard]] std::optional<SynEntry> peek(std::uint64_t key, std::uint64_t hash,
+                                               std::uint16_t now) const noexcept {
+        using Word [[gnu::may_alias]] = std::uint64_t;
+        const auto* words = reinterpret_cast<const Word*>(&entries_[index(hash)]);
+        for (std::size_t i = 0; i < kWays; ++i, words += 2) {
+            if (__atomic_load_n(words, __ATOMIC_ACQUIRE) != key) continue;
+            const std::uint64_t rest = __atomic_load_n(words + 1, __ATOMIC_ACQUIRE);
+            if (__atomic_load_n(words, __ATOMIC_RELAXED) != key) continue;
+            const auto entry = std::bit_cast<SynEntry>(std::array{key, rest});
+            if (entry.time != 0 && age(entry, now) <= kLifetime) return entry;
+        }
+        return std::nullopt;
     }
     /// Remembers `entry`, whose time is now, in place of this key's last one or the one in the line that is
     /// worth least.

@@ -4,6 +4,7 @@
 // publish() is called by one thread at a time, the other calls by any.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -19,7 +20,16 @@ namespace detour::wire {
 class StatsReply;
 }
 
+namespace detour::stages {
+class CaptureSession;
+class WorkerState;
+}  // namespace detour::stages
+
 namespace detour::io {
+
+/// Where the workers find what to copy packets to; null: nobody captures.
+using CapturePointer = std::atomic<stages::CaptureSession*>;
+inline const CapturePointer kNobodyCaptures{nullptr};
 
 struct PortState {
     std::string name;
@@ -53,6 +63,11 @@ class FastPath {
 
     /// Fills workers, ports, pools and backends.
     virtual void collect(wire::StatsReply& reply) const = 0;
+
+    /// Written by Introspection; a session is freed only after wait_until_passed().
+    [[nodiscard]] virtual CapturePointer& capture() noexcept = 0;
+    /// Whose flow tables may be looked into; they live as long as this.
+    [[nodiscard]] virtual std::vector<const stages::WorkerState*> worker_states() const = 0;
 
     [[nodiscard]] virtual std::vector<PortState> ports() const = 0;
     [[nodiscard]] virtual std::uint32_t workers() const noexcept = 0;

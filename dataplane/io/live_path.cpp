@@ -63,8 +63,8 @@ void LivePath::make_workers(const Arguments& arguments) {
     limits.workers = arguments.workers;
     limits.inserts = std::max(arguments.flows_per_worker / kTableTurnSeconds, kLeastInserts);
     for (unsigned i = 0; i < arguments.workers; ++i) {
-        workers_.push_back(std::make_unique<Worker>(
-            WorkerSetup{i, ports_, publication_, host_, *kernel_path_, pool_, arguments.idle_sleep, limits}));
+        workers_.push_back(std::make_unique<Worker>(WorkerSetup{
+            i, ports_, publication_, host_, *kernel_path_, pool_, arguments.idle_sleep, limits, capture_}));
     }
     for (const auto& worker : workers_) {
         std::vector<const stages::WorkerState*> others;
@@ -104,6 +104,12 @@ api::Result<std::chrono::nanoseconds> LivePath::publish(std::unique_ptr<const co
 
 void LivePath::collect(wire::StatsReply& reply) const {
     collect_statistics({workers_, ports_, *kernel_path_}, reply);
+}
+
+std::vector<const stages::WorkerState*> LivePath::worker_states() const {
+    std::vector<const stages::WorkerState*> states;
+    for (const auto& worker : workers_) states.push_back(&worker->state());
+    return states;
 }
 
 std::vector<PortState> LivePath::ports() const {

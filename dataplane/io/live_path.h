@@ -35,6 +35,8 @@ class LivePath final : public FastPath {
         std::unique_ptr<const core::ForwardingTables> tables, const api::ForwardingPlan& plan) override;
     [[nodiscard]] api::Result<void> wait_until_passed() override { return publication_.wait_until_passed(); }
     void collect(wire::StatsReply& reply) const override;
+    [[nodiscard]] CapturePointer& capture() noexcept override { return capture_; }
+    [[nodiscard]] std::vector<const stages::WorkerState*> worker_states() const override;
     [[nodiscard]] std::vector<PortState> ports() const override;
     [[nodiscard]] std::uint32_t workers() const noexcept override {
         return static_cast<std::uint32_t>(workers_.size());
@@ -51,6 +53,7 @@ class LivePath final : public FastPath {
     core::HostState host_;
     Publication publication_;
     std::unique_ptr<KernelPath> kernel_path_;
+    CapturePointer capture_{nullptr};
     std::vector<std::unique_ptr<Worker>> workers_;
     unsigned started_ = 0;
     const bool release_;

@@ -82,6 +82,7 @@ api::Result<RestoredState> read_state(const std::string& payload) {
 RequestHandler::RequestHandler(FastPath& fast_path)
     : fast_path_(fast_path),
       book_(fast_path.host()),
+      introspection_(fast_path),
       instance_(random_instance()),
       plan_bytes_(std::make_shared<std::string>()) {}
 
@@ -123,6 +124,15 @@ void RequestHandler::handle(const wire::Request& request, wire::Reply& reply) {
         case wire::Request::kGetState:
             state(reply);
             break;
+        case wire::Request::kTrace:
+            done = introspection_.trace(request.trace(), *reply.mutable_trace());
+            break;
+        case wire::Request::kStartCapture:
+            done = introspection_.start(request.start_capture(), *reply.mutable_capture());
+            break;
+        case wire::Request::kReadCapture:
+            done = introspection_.read(request.read_capture(), *reply.mutable_capture());
+            break;
         case wire::Request::BODY_NOT_SET:
             done =
                 api::fail(ErrorCode::kInvalidArgument, "reading a request", "it asks for nothing known here");
@@ -149,7 +159,8 @@ void RequestHandler::hello(wire::Reply& reply) const {
     }
 }
 
-void RequestHandler::stats(wire::Reply& reply) const {
+void RequestHandler::stats(wire::Reply& reply) {
+    introspection_.expire();
     wire::StatsReply& stats = *reply.mutable_stats();
     stats.set_now_ns(monotonic_ns());
     stats.set_generation(generation_);

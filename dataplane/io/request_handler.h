@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "dataplane/io/fast_path.h"
+#include "dataplane/io/introspection.h"
 #include "dataplane/io/switch_book.h"
 
 namespace detour::wire {
@@ -62,7 +63,7 @@ class RequestHandler {
 
   private:
     void hello(wire::Reply& reply) const;
-    void stats(wire::Reply& reply) const;
+    void stats(wire::Reply& reply);
     void state(wire::Reply& reply) const;
     [[nodiscard]] api::Result<void> apply(const wire::ApplyPlan& request, wire::Reply& reply);
     [[nodiscard]] api::Result<void> set(const wire::SetSwitches& request, wire::Reply& reply);
@@ -72,6 +73,7 @@ class RequestHandler {
 
     FastPath& fast_path_;
     SwitchBook book_;
+    Introspection introspection_;
     StateMarks marks_;
     const std::uint64_t instance_;
     bool restored_ = false;

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "dataplane/io/frames.h"
+#include "dataplane/stages/capture.h"
 #include "dataplane/stages/pipeline.h"
 
 namespace detour::io {
@@ -44,6 +45,7 @@ Worker::Worker(const WorkerSetup& setup)
       publication_(setup.publication),
       host_(setup.host),
       kernel_(setup.kernel),
+      capture_(setup.capture),
       pool_(setup.pool),
       longest_sleep_(setup.idle_sleep),
       state_(setup.limits) {
@@ -98,12 +100,22 @@ std::uint16_t Worker::poll(std::uint8_t port, std::uint16_t queue,
     });
     const bool learns = batch_.count != 0 && (batch_.count <= kQuietBurst || bursts_ % kBurstsPerSweep == 0);
     const auto sample = learns ? stages::WayBack::sample(batch_.packets[0]) : stages::WayBack::Sample{};
-    stages::run(batch_, {tables, host_, state_});
+    run_stages(tables);
     if (learns) state_.way_back.learn(sample, batch_.packets[0]);
     dispatch();
     if (!state_.segments.empty()) send_segments(tables);
     if (state_.fragments.waiting()) resume_fragments(tables);
     return received;
+}
+
+void Worker::run_stages(const core::ForwardingTables& tables) noexcept {
+    stages::CaptureSession* capture = capture_.load(std::memory_order_acquire);
+    if (capture == nullptr || capture->over(state_.now_ns())) [[likely]]
+        return stages::run(batch_, {tables, host_, state_});
+    stages::CaptureLane& lane = capture->lane(index_);
+    lane.begin(batch_);
+    stages::run(batch_, {tables, host_, state_});
+    lane.end(batch_, state_.now_ns());
 }
 
 bool Worker::sweep_stranded(const core::ForwardingTables& tables, std::size_t buckets) noexcept {
@@ -154,7 +166,7 @@ void Worker::resume_fragments(const core::ForwardingTables& tables) noexcept {
     // One at a time: they are few, and may be of different ports.
     for (std::size_t i = 0; i < count_released; ++i) {
         fill(batch_, {&released[i], 1}, static_cast<std::uint8_t>(released[i]->port), [](rte_mbuf*) {});
-        stages::run(batch_, {tables, host_, state_});
+        run_stages(tables);
         dispatch();
     }
 }

@@ -21,6 +21,7 @@
 #include "dataplane/core/host_state.h"
 #include "dataplane/core/token_bucket.h"
 #include "dataplane/io/ethernet_port.h"
+#include "dataplane/io/fast_path.h"
 #include "dataplane/io/kernel_path.h"
 #include "dataplane/io/publication.h"
 #include "dataplane/stages/worker_state.h"
@@ -38,6 +39,7 @@ struct WorkerSetup {
     rte_mempool* pool = nullptr;  ///< of the ports; outlives the worker
     std::chrono::microseconds idle_sleep{100};
     stages::WorkerLimits limits;
+    const CapturePointer& capture = kNobodyCaptures;
 };
 
 class alignas(64) Worker {
@@ -74,6 +76,8 @@ class alignas(64) Worker {
     [[nodiscard]] unsigned poll_port(std::uint8_t port, const core::ForwardingTables& tables) noexcept;
     [[nodiscard]] std::uint16_t poll(std::uint8_t port, std::uint16_t queue,
                                      const core::ForwardingTables& tables) noexcept;
+    /// The stages, and a copy for whoever captures.
+    void run_stages(const core::ForwardingTables& tables) noexcept;
     void dispatch() noexcept;
     /// Fragments that waited long enough: through the stages again, or freed.
     void resume_fragments(const core::ForwardingTables& tables) noexcept;
@@ -95,6 +99,7 @@ class alignas(64) Worker {
     Publication& publication_;
     const core::HostState& host_;
     KernelPath& kernel_;
+    const CapturePointer& capture_;
     rte_mempool* const pool_;
     const std::chrono::nanoseconds longest_sleep_;
 

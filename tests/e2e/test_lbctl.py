@@ -73,6 +73,9 @@ REPLIES = {"/v1/incidents": INCIDENTS, "/v1/version": VERSION, "/v1/status": STA
                                "pools": [{"pool": "talk", "moved": 0.25, "reshuffled": 0, "flows_lost": 1234}]},
            "/v1/config": CONFIG, "/v1/plan": PLAN,
            "/v1/reload": {"changed": True, "generation": 43, "changes": ["pool talk: weight of 10.1.0.11 50"]},
+           "/v1/trace/packet": {"outcome": "forwarded", "reason": "forwarded_new", "description": "A SYN.", "pool": "talk",
+                                "site": "anyang", "backend": "10.2.0.11", "known": "", "packet": "45000014", "port": "eth1",
+                                "length": 82, "frame": "0200"},
            "/v1/trace": [{"site": "anyang", "backend": "10.2.0.11", "reason": "forwarded_new"}]}
 REFUSED = (409, {"code": "refused", "doing": "draining pangyo", "what": "pool talk would have 0 sites, it needs 1",
                  "rail": "min_sites", "override": "--force"})
@@ -209,7 +212,10 @@ VERBS = [
     (["weight", "pangyo", "7"], "/v1/weight", ["pangyo has weight 7", "undo:  lbctl weight pangyo --clear"]),
     (["drain", "pangyo"], "/v1/drain", ["no new flow goes there", "talk", "anyang", "50 %", "every worker", "210 us",
                                         "flows left  0", "undo:  lbctl undrain pangyo"]),
-    (["trace", "198.51.100.7:40000", "203.0.113.10:443/tcp"], "/v1/trace", ["198.51.100.7:40000", "10.2.0.11", "forwarded_new"]),
+    (["trace", "198.51.100.7:40000", "203.0.113.10:443/tcp", "--predict"], "/v1/trace",
+     ["198.51.100.7:40000", "10.2.0.11", "forwarded_new"]),
+    (["trace", "198.51.100.7:40000", "203.0.113.10:443/tcp"], "/v1/trace/packet",
+     ["forwarded_new: A SYN.", "anyang", "10.2.0.11", "nothing: no worker", "by eth1, 82 bytes", "0000  02 00"]),
 ]
 
 
@@ -241,6 +247,8 @@ REQUESTS = [
     (["weight", "talk@pangyo", "--clear"], {"target": "talk@pangyo"}),
     (["config", "apply", "--confirm-within", "5m"], {"confirm_within_s": 300}),
     (["config", "diff", "/tmp/x.toml"], {"path": "/tmp/x.toml"}),
+    (["trace", "198.51.100.7:1", "203.0.113.10:443/tcp", "--flags", "data", "--size", "1500"],
+     {"source": "198.51.100.7:1", "vip": "203.0.113.10:443/tcp", "flags": "data", "size": 1500}),
 ]
 
 
@@ -353,7 +361,8 @@ def test_trace_of_a_file(fake, tmp_path):
 
 USAGE = [[], ["frobnicate"], ["drain"], ["drain", "pangyo", "--for", "30"], ["drain", "pangyo", "--for", "0s"],
          ["status", "--output", "xml"], ["trace"], ["trace", "198.51.100.7:1"], ["trace", "nonsense", "203.0.113.10:443/tcp"],
-         ["trace", "198.51.100.7:1", "203.0.113.10:443"], ["events", "--since", "yesterday"], ["plan"], ["config"],
+         ["trace", "198.51.100.7:1", "203.0.113.10:443"], ["events", "--since", "yesterday"], ["trace", "198.51.100.7:1", "203.0.113.10:443/tcp", "--flags", "xmas"],
+         ["trace", "--packet", "45", "--predict"], ["capture", "--sample", "1/x"], ["capture", "--side", "after"], ["plan"], ["config"],
          ["config", "check"], ["config", "show", "--dataplane-args"], ["completion", "fish"], ["status", "extra"]]
 
 

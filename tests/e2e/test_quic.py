@@ -146,10 +146,13 @@ def ports_of(text):
 def test_trace_answers_as_the_fast_path_does(lab):
     node = backends(lab)[2]
     flow = ["trace", "198.18.1.2:5000", f"{VIP4}:{PORT}/udp"]
-    placed = lab.lbctl_json(*flow, "--cid", "51" + "5a03" + "00" * 15)[0]
-    assert (placed["backend"], placed["reason"]) == (node.v4, "forwarded_cid")
-    assert lab.lbctl_json(*flow, "--cid", "f1" + "5a03" + "00" * 15)[0]["reason"] == "forwarded_new"
-    assert lab.lbctl_json(*flow)[0]["reason"] == "forwarded_new"
+    for how in ([], ["--predict"]):
+        ask = lambda *cid: lab.lbctl_json(*flow, *cid, *how)
+        one = lambda reply: reply[0] if how else reply
+        placed = one(ask("--cid", "51" + "5a03" + "00" * 15))
+        assert (placed["backend"], placed["reason"]) == (node.v4, "forwarded_cid")
+        assert one(ask("--cid", "f1" + "5a03" + "00" * 15))["reason"] == "forwarded_new"
+        assert one(ask())["reason"] == "forwarded_new"
     assert lab.lbctl(*flow, "--cid", "5", check=False).returncode == 2
 
 

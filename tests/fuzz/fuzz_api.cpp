@@ -55,6 +55,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     read_twice<WeightRequest>(text);
     read_twice<ReloadRequest>(text);
     read_twice<ConfigDiffRequest>(text);
+    read_twice<PacketTraceRequest>(text);
+    read_twice<PacketTrace>(text);
+    read_twice<CaptureRequest>(text);
+    read_twice<CaptureReadRequest>(text);
+    read_twice<CapturePage>(text);
     read_twice<Incident, Figures::kFractions>(text);
     read_twice<Event, Figures::kFractions>(text);
     read_twice<Status, Figures::kFractions>(text);

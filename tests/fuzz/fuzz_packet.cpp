@@ -2,12 +2,14 @@
 // length and bytes.
 //
 // Beside what the sanitizers see: every packet ends in a verdict and one counted reason, and an answer or a
-// tunnelled packet is no longer than its input and the largest outer header.
+// tunnelled packet is no longer than its input and the largest outer header. Each is traced first, which
+// changes nothing.
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <memory>
 
+#include "dataplane/stages/trace.h"
 #include "tests/support/fast_path.h"
 
 using namespace detour;
@@ -43,6 +45,16 @@ std::uint64_t counted(const FastPath& fast) {
     return sum;
 }
 
+/// The packet as lbctl trace would have it: from behind its Ethernet header on.
+void trace(const FastPath& fast, const Bytes& frame) {
+    static stages::Tracer tracer({});
+    constexpr std::size_t kEthernet = 14;
+    if (frame.size() < kEthernet) return;
+    const auto traced =
+        tracer.trace(std::span(frame).subspan(kEthernet), *fast.tables, fast.host, fast.now());
+    require(traced.frame.size() <= frame.size() + api::kMaxEncapBytes);
+}
+
 /// A random frame rarely has a right IPv4 checksum: half of the inputs get it made right, to reach what lies
 /// behind.
 void mend_checksum(Bytes& frame) {
@@ -68,6 +80,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         at += 2 + length;
         if ((data[0] & 16U) != 0) mend_checksum(frame);
         const std::uint64_t before = counted(fast);
+        trace(fast, frame);
+        require(counted(fast) == before);
         const Out out = fast.send(frame);
         require(out.verdict != core::Verdict::kPending);
         // A fragment that waits is counted when it goes; others may go with it.

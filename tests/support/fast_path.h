@@ -40,6 +40,7 @@ class FastPath {
     /// Sends again what was held and need not wait any longer, as a worker does; those that waited in vain
     /// are counted and gone.
     std::vector<Out> resume();
+    [[nodiscard]] std::uint64_t now() const { return now_; }
     void advance(std::chrono::nanoseconds by) { now_ += static_cast<std::uint64_t>(by.count()); }
     [[nodiscard]] std::uint64_t count(api::Reason reason) const {
         return worker->counters[static_cast<std::size_t>(reason)].get();

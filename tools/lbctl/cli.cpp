@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cstdlib>
 
 #include "tools/lbctl/text.h"
@@ -31,6 +32,7 @@ class Verbs {
         add_drains();
         add_overrides();
         add_trace();
+        add_capture();
         add_config();
         add_rest();
     }
@@ -172,20 +174,77 @@ class Verbs {
 
     void add_trace() {
         auto options = std::make_shared<TraceCommand>();
-        CLI::App* command = verb(app_, "trace", "Where would this flow go, and why");
+        CLI::App* command = verb(app_, "trace", "What becomes of this packet, by the fast path's own stages");
         auto* source = command->add_option("source", options->source, "198.51.100.7:40000")->type_name("SRC");
         auto* vip = command->add_option("vip", options->vip, "203.0.113.10:443/tcp")->type_name("VIP");
         auto* cid =
             command->add_option("--cid", options->cid, "Of a QUIC packet: its destination connection id");
         cid->type_name("HEX")->needs(vip);
+        auto* flags =
+            command->add_option("--flags", options->flags, "Of TCP: syn (default), ack, data, fin or rst");
+        flags->check(CLI::IsMember({"syn", "ack", "data", "fin", "rst"}))->type_name("FLAGS")->needs(vip);
+        command
+            ->add_option("--size", options->size, "Of the IP packet, bytes; default: as short as it can be")
+            ->check(CLI::Range(20, 9978))
+            ->type_name("BYTES")
+            ->needs(vip);
+        auto* packet =
+            command->add_option("--packet", options->packet, "Instead: its bytes, from its IP header on");
+        packet->type_name("HEX")->excludes(source)->excludes(vip);
+        command
+            ->add_flag("--predict", options->predict,
+                       "A new flow, from the plan alone: no fast path is asked")
+            ->needs(vip)
+            ->excludes(flags)
+            ->excludes("--size");
         auto* file =
             command->add_option("--file", options->file, "Many: JSON of docs/api.md, - for standard input");
-        file->type_name("FILE")->excludes(source)->excludes(vip);
+        file->type_name("FILE")->excludes(source)->excludes(vip)->excludes(packet);
         source->needs(vip);
         command->callback([this, options, file] {
-            if (file->empty() && options->source.empty()) throw CLI::RequiredError("SRC VIP, or --file,");
+            if (file->empty() && options->source.empty() && options->packet.empty())
+                throw CLI::RequiredError("SRC VIP, --packet or --file");
             run_ = [options](const Settings& settings) { return trace(settings, *options); };
         });
+    }
+
+    void add_capture() {
+        auto options = std::make_shared<CaptureCommand>();
+        CLI::App* command = verb(app_, "capture", "Packets on the fast path, with what becomes of each");
+        command->add_option("--pool", options->pool, "Only this pool's")->type_name("POOL");
+        command->add_option("--site", options->site, "Only what goes to this site")->type_name("SITE");
+        command->add_option("--reason", options->reason, "Only with this reason, of docs/counters.md")
+            ->type_name("REASON");
+        command
+            ->add_option_function<std::string>(
+                "--sample",
+                [options](const std::string& text) {
+                    const std::string digits = text.starts_with("1/") ? text.substr(2) : text;
+                    std::uint32_t sample = 0;
+                    const auto [end, error] =
+                        std::from_chars(digits.data(), digits.data() + digits.size(), sample);
+                    if (error != std::errc{} || end != digits.data() + digits.size() || sample == 0 ||
+                        sample > 1'000'000)
+                        throw CLI::ValidationError("--sample",
+                                                   "'" + text + "' is not 1/N, N from 1 to 1000000");
+                    options->sample = sample;
+                },
+                "One packet of N, at random, before the others are looked at")
+            ->type_name("1/N");
+        command->add_option("--count", options->count, "End after so many packets")->type_name("COUNT");
+        duration_option(command, "--for", "End after this; default: when interrupted",
+                        [options](std::chrono::milliseconds value) { options->duration = value; });
+        command->add_option("--snap", options->snap, "Bytes kept of each frame; default 192")
+            ->check(CLI::Range(64, 2048))
+            ->type_name("BYTES");
+        auto* file =
+            command->add_option("-w,--write", options->file, "To this pcapng file; - is standard output");
+        file->type_name("FILE");
+        command->add_option("--side", options->side, "What the file has: before, after or both (default)")
+            ->check(CLI::IsMember({"before", "after", "both"}))
+            ->type_name("SIDE")
+            ->needs(file);
+        runs<CaptureCommand>(command, options, capture);
     }
 
     void add_config() {

@@ -8,7 +8,7 @@ namespace {
 constexpr std::string_view kBash = R"bash(# bash completion for lbctl:  source <(lbctl completion bash)
 _lbctl() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} verb="" i
-    local verbs="status sites pools backends flows events incidents drain undrain hold release weight trace plan audit drill config reload version completion"
+    local verbs="status sites pools backends flows events incidents drain undrain hold release weight trace capture plan audit drill config reload version completion"
     local common="--output --socket --help"
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -20,7 +20,7 @@ _lbctl() {
     done
     case $previous in
         --output|-o) COMPREPLY=($(compgen -W "table json" -- "$word")); return ;;
-        --socket|--file) COMPREPLY=($(compgen -f -- "$word")); return ;;
+        --socket|--file|--write|-w) COMPREPLY=($(compgen -f -- "$word")); return ;;
         --for|--timeout|--deadline) COMPREPLY=($(compgen -W "5m 30m 1h 4h" -- "$word")); return ;;
         --site|--fail) COMPREPLY=($(compgen -W "$(lbctl names sites 2>/dev/null)" -- "$word")); return ;;
         --pool) COMPREPLY=($(compgen -W "$(lbctl names pools 2>/dev/null)" -- "$word")); return ;;
@@ -50,7 +50,8 @@ _lbctl() {
         events) COMPREPLY=($(compgen -W "--follow --since --limit $common" -- "$word")) ;;
         pools|backends) COMPREPLY=($(compgen -W "--site --pool $common" -- "$word")) ;;
         plan) COMPREPLY=($(compgen -W "--fail $common" -- "$word")) ;;
-        trace) COMPREPLY=($(compgen -W "--cid --file $common" -- "$word")) ;;
+        trace) COMPREPLY=($(compgen -W "--flags --size --cid --packet --predict --file $common" -- "$word")) ;;
+        capture) COMPREPLY=($(compgen -W "--pool --site --reason --sample --count --for --snap --write --side $common" -- "$word")) ;;
         config)
             if [[ $previous == config ]]; then
                 COMPREPLY=($(compgen -W "check show diff apply confirm" -- "$word"))

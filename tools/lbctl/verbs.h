@@ -80,10 +80,27 @@ ExitCode weight(const Settings& settings, const WeightCommand& command);
 [[nodiscard]] control::Outcome<std::optional<std::uint64_t>> whole_seconds(
     const std::optional<std::chrono::milliseconds>& duration, const std::string& option, std::uint64_t least);
 
+struct CaptureCommand {
+    std::string pool;  ///< empty: all; the same for the next two
+    std::string site;
+    std::string reason;
+    std::optional<std::uint32_t> sample;  ///< one of so many
+    std::optional<std::uint32_t> snap;    ///< bytes of each frame
+    std::uint64_t count = 0;              ///< then it ends; 0: never for that
+    std::optional<std::chrono::milliseconds> duration;
+    std::string file;           ///< pcapng; "-" is standard output; empty: a line for each packet
+    std::string side = "both";  ///< before, after: what the file has of each packet
+};
+ExitCode capture(const Settings& settings, const CaptureCommand& command);
+
 struct TraceCommand {
     std::string source;
     std::string vip;
-    std::string cid;   ///< hex; of a QUIC packet
+    std::string cid;     ///< hex; of a QUIC packet
+    std::string flags;   ///< of TCP: syn, ack, data, fin, rst
+    std::string packet;  ///< hex, from the IP header on; instead of a description
+    std::optional<std::uint32_t> size;
+    bool predict = false;  ///< a new flow, from the plan alone
     std::string file;  ///< instead of both: the body of POST /v1/trace, or its list; "-" is standard input
 };
 ExitCode trace(const Settings& settings, const TraceCommand& command);

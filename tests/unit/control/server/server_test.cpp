@@ -128,6 +128,22 @@ class FakeHandlers : public Handlers {
         error.details = {"a.toml:1:2: found x, expected y", "a.toml:3:4: found z, expected w"};
         co_return tl::unexpected(error);
     }
+    Task<PacketTrace> trace_packet(PacketTraceRequest request) override {
+        PacketTrace reply;
+        reply.reason = request.source + " " + request.flags;
+        co_return reply;
+    }
+    Task<CapturePage> capture(CaptureRequest request) override {
+        CapturePage reply;
+        reply.capture = request.sample.value_or(1);
+        co_return reply;
+    }
+    Task<CapturePage> read_capture(CaptureReadRequest request) override {
+        CapturePage reply;
+        reply.capture = request.capture;
+        reply.packets.resize(2);
+        co_return reply;
+    }
     Outcome<std::vector<FlowPlacement>> trace(std::span<const FlowQuery> flows) override {
         ++trace_calls;
         std::vector<FlowPlacement> result;

@@ -24,6 +24,8 @@ class FakeFastPath final : public FastPath {
         return {};
     }
     void collect(wire::StatsReply&) const override {}
+    [[nodiscard]] CapturePointer& capture() noexcept override { return capture_; }
+    [[nodiscard]] std::vector<const stages::WorkerState*> worker_states() const override { return {}; }
     [[nodiscard]] std::vector<PortState> ports() const override {
         return {{"eth1", {{2, 0, 0, 0, 0, 1}}, true}};
     }
@@ -34,6 +36,7 @@ class FakeFastPath final : public FastPath {
     int waits = 0;
 
   private:
+    CapturePointer capture_{nullptr};
     // On the heap: 64 KiB and more.
     std::unique_ptr<core::HostState> host_ = std::make_unique<core::HostState>();
     std::unique_ptr<const core::ForwardingTables> tables_ = std::make_unique<core::ForwardingTables>();
