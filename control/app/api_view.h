@@ -28,6 +28,7 @@ struct ViewInput {
     std::uint64_t events_not_written = 0;
     const IncidentBook& incidents;
     std::optional<bfd::RunnerCounters> bfd = {};  ///< absent: no session is configured
+    const health::Tunnel* tunnel = nullptr;       ///< null: no pool is probed through it
 };
 
 [[nodiscard]] control::Version view_version(const ViewInput& in);

@@ -52,7 +52,8 @@ ViewInput ApiHandlers::view_input(const Snapshot& snapshot) const {
             service_.log().last(),
             service_.log().not_written(),
             service_.incidents(),
-            service_.bfd().counters()};
+            service_.bfd().counters(),
+            service_.tunnel()};
 }
 
 template <class View>

@@ -142,6 +142,12 @@ void fill_pool_sites(const ViewInput& in, control::MetricsInput& out) {
     for (const auto& [key, sum] : sums) out.pool_sites.push_back({key.first, key.second, sum});
 }
 
+void fill_tunnel(const ViewInput& in, control::MetricsInput& out) {
+    if (in.tunnel == nullptr) return;
+    const health::TunnelCounters& counters = in.tunnel->counters();
+    out.probe_tunnel = {{counters.sent, counters.refused, counters.too_big, counters.unknown}};
+}
+
 void fill_bfd(const ViewInput& in, control::MetricsInput& out) {
     if (!in.bfd) return;
     control::BfdPackets packets{in.bfd->packets.received, in.bfd->sent, in.bfd->send_failed, {}};
@@ -160,6 +166,7 @@ control::MetricsInput view_metrics(const ViewInput& in) {
     fill_workers_and_ports(in, out);
     fill_sites(in, out);
     fill_bfd(in, out);
+    fill_tunnel(in, out);
     fill_pools(in, out);
     fill_pool_sites(in, out);
     for (const auto& [key, count] : in.counters.probes) out.probes.push_back({key.first, key.second, count});

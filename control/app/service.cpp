@@ -12,6 +12,7 @@
 
 #include "control/app/durable_file.h"
 #include "control/app/event_text.h"
+#include "control/health/reverse_path.h"
 #include "dataplane.pb.h"
 
 namespace detour::app {
@@ -373,6 +374,13 @@ api::Result<void> Service::prepare_tunnel(const config::Config& config) {
         auto opened = health::Tunnel::open(io_, config);
         if (!opened) return tl::unexpected(opened.error());
         tunnel_ = std::move(*opened);
+        for (const std::string& name : health::strict_reverse_path()) {
+            spdlog::warn(
+                "{} has strict reverse path filtering (net.ipv4.conf.{}.rp_filter=1, or that of all): it "
+                "drops what "
+                "backends answer to probes through the tunnel; set it to 2 or 0 where such answers arrive",
+                name, name);
+        }
     }
     prober_.use(tunnel_);
     return {};

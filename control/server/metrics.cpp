@@ -67,6 +67,8 @@ constexpr std::array kFamilies{
                  "1 while the BFD session is up, 0 while it is down; absent while it is neither."},
     MetricFamily{"detour_bfd_packets_total", kCounter, "BFD packets, by what became of them."},
     MetricFamily{"detour_bfd_dropped_packets_total", kCounter, "BFD packets that were dropped, by reason."},
+    MetricFamily{"detour_probe_tunnel_packets_total", kCounter,
+                 "Packets of probes through the tunnel, by what became of them."},
     MetricFamily{"detour_pool_sites_admitted", kGauge, "Sites that take new flows of the pool."},
     MetricFamily{"detour_pool_backends", kGauge, "Backends of the pool."},
     MetricFamily{"detour_pool_backends_up", kGauge, "Backends of the pool that are up."},
@@ -251,6 +253,14 @@ void write_sites(Page& page, const std::vector<SiteMetrics>& sites) {
     sited("detour_site_trickle", &S::trickle);
 }
 
+void write_tunnel(Page& page, const MetricsInput& in) {
+    if (!in.probe_tunnel) return;
+    constexpr std::array<std::string_view, 4> kResults{"sent", "refused", "too_big", "unknown"};
+    page.family("detour_probe_tunnel_packets_total");
+    for (std::size_t i = 0; i < kResults.size(); ++i)
+        page.sample({{"result", kResults[i]}}, (*in.probe_tunnel)[i]);
+}
+
 void write_bfd(Page& page, const MetricsInput& in) {
     page.family("detour_bfd_session_up");
     for (const BfdMetrics& session : in.bfd) {
@@ -367,6 +377,7 @@ std::string render_metrics(const MetricsInput& input, const ApiMetrics& api) {
     write_process(page, input);
     write_sites(page, input.sites);
     write_bfd(page, input);
+    write_tunnel(page, input);
     write_pools(page, input.pools);
     write_pool_sites(page, input.pool_sites);
     write_workers(page, input.workers);

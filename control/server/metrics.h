@@ -131,6 +131,8 @@ struct MetricsInput {
     std::vector<ProbeMetrics> probes;
     std::vector<BfdMetrics> bfd;
     std::optional<BfdPackets> bfd_packets;  ///< absent: no session is configured
+    /// Of probes through the tunnel: sent, refused, too_big, unknown. Absent: there are none.
+    std::optional<std::array<std::uint64_t, 4>> probe_tunnel;
 };
 
 /// The server's own counts.

@@ -34,6 +34,7 @@ MetricsInput full_input() {
     input.workers[0].swept = {1, 2, 3, 4, 5, 6};
     input.bfd = {{"pangyo", "10.1.0.1", "down"}, {"anyang", "10.2.0.1", "unknown"}};
     input.bfd_packets = BfdPackets{7, 8, 0, {{"ttl", 3}}};
+    input.probe_tunnel = {{11, 12, 13, 14}};
     input.probes = {{"pangyo", "timeout", 3}, {"pangyo", "ok", 5}};
     return input;
 }
@@ -122,6 +123,8 @@ TEST_CASE("figures are whole, labels escaped, a verdict is one of a set") {
     CHECK(has(R"(detour_site_verdict{site="anyang",verdict="unknown"} 1)"));
     CHECK(has(R"(detour_site_admit_ratio{site="pangyo"} 0.015)"));
     CHECK(has(R"(detour_bfd_session_up{site="pangyo",address="10.1.0.1"} 0)"));
+    CHECK(has(R"(detour_probe_tunnel_packets_total{result="sent"} 11)"));
+    CHECK(has(R"(detour_probe_tunnel_packets_total{result="unknown"} 14)"));
     CHECK(page.find("10.2.0.1") == std::string::npos);
 }
 
