@@ -3,12 +3,17 @@ import json
 import subprocess
 
 from guest_network import (CLIENT, CLIENT6, ECHO_PORT, HOST, HOST6, ROUTER, ROUTER6, SITES, VIPS, batch, connect, inside,
-                           wait_for)
+                           tagged_route, wait_for)
 
 CONNECTIONS = 16
+FLOWS = 32
 
 
 def ping(namespace, address, count=3):
+    """The first packets of a pair of hosts may be lost while they look for one another; none after that."""
+    with inside(namespace):
+        wait_for(f"a first answer of {address}", lambda: subprocess.run(
+            ["ping", "-n", "-q", "-c", "1", "-W", "1", address], capture_output=True).returncode == 0)
     with inside(namespace):
         done = subprocess.run(["ping", "-n", "-q", "-c", str(count), "-i", "0.2", "-W", "5", address],
                               capture_output=True, text=True)
@@ -117,6 +122,42 @@ def ipv6_clients_are_served_through_ipv4_tunnels(pop):
     clients_are_served_by_both_sites(pop, "v6")
 
 
+def client_of(site):
+    """A client that the fast path sent to `site`."""
+    while True:
+        sock = connect("client", VIPS["ipip"], ECHO_PORT, 20)
+        if banner(sock) == site:
+            return sock
+        sock.close()
+
+
+def a_backend_behind_a_vlan_gets_its_tunnels_tagged(pop):
+    """The kernel's 8021q and ipip take apart what the fast path put together; probes go the same way. The flow that was
+    there before goes on: its next hop changed under it."""
+    address = SITES["pangyo"][0]
+    held = client_of("pangyo")
+    size = 64 * 1024
+    with tagged_route(pop.cable, address) as received:
+        def tagged():
+            before = received()
+            exchange(held, size)
+            # Bytes, for frames may have been put together on the way there. Probes alone are some hundred.
+            return received() - before >= size
+        wait_for("the flow's packets carry the tag", tagged)
+        probes_find_both_sites_healthy(pop)
+        for vip in ("ipip", "gue", "v6"):
+            clients_are_served_by_both_sites(pop, vip)
+
+    def untagged():
+        try:
+            return {site_of_new(VIPS["ipip"], 2) for _ in range(CONNECTIONS)} == set(SITES)
+        except OSError:
+            return False
+    wait_for("served without the tag again", untagged, 60)
+    exchange(held, 4096)
+    held.close()
+
+
 def a_site_dies_and_its_clients_move(pop):
     """New clients at once; who was on the other site notices nothing."""
     held = {}
@@ -167,6 +208,51 @@ def _served(vip):
         return None
 
 
+# ---- a NIC with a queue for each worker
+
+def both_workers_take_flows_and_each_keeps_its_own(pop):
+    held = []
+    for _ in range(FLOWS):
+        sock = connect("client", VIPS["ipip"], ECHO_PORT, 20)
+        held.append((sock, banner(sock)))
+    for sock, site in held:
+        exchange(sock, 8192)
+        sock.sendall(b"still there")
+        assert receive(sock, 11) == b"still there", site
+    flows = pop.metric("detour_worker_flows", 'family="v4"')
+    assert set(flows) == {"0", "1"} and min(flows.values()) >= FLOWS // 8, f"flows by worker: {flows}"
+    pinned = pop.metric("detour_worker_packets_total", 'reason="forwarded_pinned"')
+    assert min(pinned.get(w, 0) for w in "01") >= FLOWS, f"packets of known flows by worker: {pinned}"
+    # Each packet of a flow came to the worker that knows it.
+    strays = sum(pop.metric("detour_worker_packets_total", 'reason="forwarded_mid"').values())
+    assert strays == 0, f"{strays} packets came to a worker that did not know their flow"
+    for sock, _ in held:
+        sock.close()
+
+
+def errors_about_a_flow_reach_its_backend_whichever_worker_has_them(pop):
+    """The way to the client has a small MTU. The router says so to the VIP; its errors all have one source and come to
+    one worker, and the flows are on both. Without them a server would send its long segments for ever."""
+    batch("router", f"route add {CLIENT}/32 dev client mtu lock 1280")
+    errors = lambda: sum(pop.metric("detour_worker_packets_total", 'reason="forwarded_icmp"').values())
+    try:
+        for number in range(FLOWS // 2):
+            for site in SITES:
+                batch(site, "route flush cache")
+            before = errors()
+            sock = connect("client", VIPS["ipip"], ECHO_PORT, 20)
+            banner(sock)
+            exchange(sock, 16 * 1024)
+            sock.close()
+            wait_for(f"an error about connection {number} in the counters", lambda: errors() > before)
+    finally:
+        batch("router", f"route del {CLIENT}/32 dev client")
+        for site in SITES:
+            batch(site, "route flush cache")
+    by_worker = pop.metric("detour_worker_packets_total", 'reason="forwarded_icmp"')
+    assert len([w for w, n in by_worker.items() if n]) == 1, f"errors by worker: {by_worker}"
+
+
 CASES = (
     the_kernel_sees_an_interface_with_a_link,
     the_host_answers_pings,
@@ -176,6 +262,14 @@ CASES = (
     backends_decapsulate_by_ipip,
     backends_decapsulate_by_fou,
     ipv6_clients_are_served_through_ipv4_tunnels,
+    a_backend_behind_a_vlan_gets_its_tunnels_tagged,
     a_site_dies_and_its_clients_move,
+    the_link_goes_down_and_comes_back,
+)
+CASES_OF_QUEUES = (
+    the_host_answers_pings,
+    probes_find_both_sites_healthy,
+    both_workers_take_flows_and_each_keeps_its_own,
+    errors_about_a_flow_reach_its_backend_whichever_worker_has_them,
     the_link_goes_down_and_comes_back,
 )

@@ -12,12 +12,13 @@ import time
 import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from guest_cases import CASES  # noqa: E402
+from guest_cases import CASES, CASES_OF_QUEUES  # noqa: E402
 from guest_network import (HOST, HOST6, ROUTER, ROUTER6, SITES, VIPS, ECHO_PORT, Cable, batch, build_hosts,  # noqa: E402
                            give_to_vfio, interface_of, load_modules, sysctl, wait_for, write)
 
-# Name, address under test, address of the router's end; the emulator's arguments are in run_vm.py.
-NICS = (("e1000e", "0000:00:05.0", "0000:00:06.0"), ("virtio", "0000:00:07.0", "0000:00:08.0"))
+# Name, address under test, address of the router's end, workers; the emulator's arguments are in run_vm.py.
+NICS = (("e1000e", "0000:00:05.0", "0000:00:06.0", 1), ("virtio", "0000:00:07.0", "0000:00:08.0", 1),
+        ("virtio2", "0000:00:09.0", "0000:00:0a.0", 2))
 FOLDER = "/run/detour"
 
 
@@ -42,8 +43,8 @@ def config(port: str) -> str:
 class Pop:
     """The PoP's host: detour-dataplane on the NIC, detour-control beside it."""
 
-    def __init__(self, build: str, name: str, port: str, cable: Cable):
-        self.build, self.name, self.port, self.cable = build, name, port, cable
+    def __init__(self, build: str, name: str, port: str, cable: Cable, workers: int):
+        self.build, self.name, self.port, self.cable, self.workers = build, name, port, cable, workers
         self.processes: list[subprocess.Popen] = []
         self.baseline = 0
 
@@ -53,9 +54,10 @@ class Pop:
         write(f"{FOLDER}/detour.toml", config(self.port))
         give_to_vfio(self.port)
         self.cable.connect()
-        self.spawn("detour-dataplane", "dataplane/detour-dataplane", "--port", self.port, "--flows-per-worker", "16384",
+        self.spawn("detour-dataplane", "dataplane/detour-dataplane", "--port", self.port, "--workers",
+                   str(self.workers), "--flows-per-worker", "16384",
                    "--socket", f"{FOLDER}/dataplane.sock", "--state-dir", f"{FOLDER}/dataplane", "--release")
-        wait_for("detour-dataplane forwards", lambda: "ready:" in self.log("detour-dataplane"))
+        wait_for("detour-dataplane forwards", lambda: "ready:" in self.log("detour-dataplane"), 120)
         sysctl(None, ipv6__conf__detour0__accept_dad=0, ipv6__conf__detour0__accept_ra=0)
         batch(None, f"addr add {HOST}/24 dev detour0", f"addr add {HOST6}/64 dev detour0",
               f"route add default via {ROUTER}", f"route add default via {ROUTER6}")
@@ -78,6 +80,17 @@ class Pop:
                               capture_output=True, text=True)
         return done.stdout
 
+    def metric(self, name: str, label: str = "") -> dict[str, float]:
+        """Samples by worker, of those whose labels hold `label`."""
+        text = subprocess.run(["curl", "-s", "--unix-socket", f"{FOLDER}/control.sock", "http://detour/metrics"],
+                              capture_output=True, text=True).stdout
+        found: dict[str, float] = {}
+        for line in text.splitlines():
+            if line.startswith(name + "{") and label in line:
+                worker = line.split('worker="')[1].split('"')[0]
+                found[worker] = found.get(worker, 0) + float(line.split()[-1])
+        return found
+
     def stop(self) -> None:
         codes = {}
         for process in reversed(self.processes):
@@ -99,7 +112,8 @@ def serve(build: str) -> list[subprocess.Popen]:
 
 def run_cases(pop: Pop) -> int:
     failed = 0
-    for case in (Pop.start, *CASES, Pop.stop):
+    cases = CASES if pop.workers == 1 else CASES_OF_QUEUES
+    for case in (Pop.start, *cases, Pop.stop):
         name = f"{pop.name}::{case.__name__}"
         begun = time.monotonic()
         try:
@@ -119,15 +133,15 @@ def main(build: str, kernel_folder: str) -> int:
     batch(None, "link set lo up")
     # The NICs under test first, so that the kernel's driver does not take them.
     subprocess.run(["modprobe", "-d", kernel_folder, "vfio-pci"], check=True)
-    for _, port, _ in NICS:
+    for _, port, _, _ in NICS:
         give_to_vfio(port)
     load_modules(kernel_folder)
     build_hosts()
-    cables = [Cable(interface_of(other)) for _, _, other in NICS]
+    cables = [Cable(interface_of(other)) for _, _, other, _ in NICS]
     servers = serve(build)
     failed = 0
-    for (name, port, _), cable in zip(NICS, cables):
-        failed += run_cases(Pop(build, name, port, cable))
+    for (name, port, _, workers), cable in zip(NICS, cables):
+        failed += run_cases(Pop(build, name, port, cable, workers))
     for server in servers:
         server.kill()
     return 1 if failed else 0

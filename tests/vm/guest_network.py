@@ -19,6 +19,8 @@ HOST, ROUTER = "10.0.0.2", "10.0.0.1"
 HOST6, ROUTER6 = "2001:db8:8::2", "2001:db8:8::1"
 CLIENT, CLIENT_ROUTER = "10.9.0.9", "10.9.0.1"
 CLIENT6, CLIENT_ROUTER6 = "2001:db8:9::9", "2001:db8:9::1"
+# A tagged network on the same cable: the PoP's address in it, and the router's.
+VLAN, VLAN_HOST, VLAN_ROUTER = 100, "10.0.100.2", "10.0.100.1"
 ECHO_PORT = 7
 PCI = "/sys/bus/pci"
 CLONE_NEWNET = 0x40000000
@@ -88,7 +90,7 @@ def wait_for(what: str, condition, seconds: float = 40.0):
 # ---- devices
 
 def load_modules(release_folder: str) -> None:
-    names = ["vfio-pci", "virtio_net", "veth", "tun", "sit", "ipip", "fou", "ip_gre"]
+    names = ["vfio-pci", "virtio_net", "veth", "tun", "sit", "ipip", "fou", "ip_gre", "8021q"]
     for name in names:
         run("modprobe", "-d", release_folder, name)
 
@@ -155,6 +157,28 @@ def build_backend(name: str, address: str) -> None:
     batch("router", f"addr add 2001:db8:{net}::1/64 dev {name}")
     batch(name, f"addr add 2001:db8:{net}::11/64 dev eth0", f"route add default via 2001:db8:{net}::1",
           f"route replace default via {gateway} advmss 1412")
+
+
+@contextlib.contextmanager
+def tagged_route(cable: "Cable", destination: str):
+    """Meanwhile the PoP's route to `destination` leaves by a VLAN interface; the router has its other end. Yields a
+    function: how many bytes the router has had from there."""
+    batch("router", f"link add link {cable.interface} name tagged type vlan id {VLAN}")
+    sysctl("router", **quiet("tagged"))
+    batch("router", f"addr add {VLAN_ROUTER}/24 dev tagged", "link set tagged up")
+    batch(None, f"link add link detour0 name tagged type vlan id {VLAN}")
+    sysctl(None, **quiet("tagged"))
+    batch(None, f"addr add {VLAN_HOST}/24 dev tagged", "link set tagged up",
+          f"route add {destination} via {VLAN_ROUTER} dev tagged")
+
+    def received() -> int:
+        with inside("router"), open("/proc/net/dev") as file:
+            return next(int(line.split()[1]) for line in file if line.split()[0] == "tagged:")
+    try:
+        yield received
+    finally:
+        batch(None, "link del tagged")
+        batch("router", "link del tagged")
 
 
 class Cable:

@@ -92,7 +92,8 @@ def make_initramfs(folder: Path, release: str) -> Path:
 class Machine:
     """Runs `command` in the guest; `folder` is ours, `folder`/out is shared with it."""
 
-    def __init__(self, folder: Path, command: str, devices: list[str]):
+    def __init__(self, folder: Path, command: str, devices: list[str], where=lambda words: words):
+        """`where` makes the emulator's command one that runs in another namespace."""
         self.folder = folder
         self.out = folder / "out"
         self.out.mkdir(parents=True)
@@ -110,7 +111,7 @@ class Machine:
                  "-device", "virtio-9p-pci,fsdev=out,mount_tag=out", *devices]
         self._monitor = folder / "qmp"
         words += ["-qmp", f"unix:{self._monitor},server=on,wait=off"]
-        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        self._process = subprocess.Popen(where(words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                          stderr=subprocess.STDOUT)
 
     def set_link(self, device: str, state: str) -> None:

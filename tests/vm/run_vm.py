@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from cable import Cable
 from machine import KERNEL_FOLDER, Machine, VmError
 
 HERE = Path(__file__).resolve().parent
@@ -25,6 +26,16 @@ DEVICES = [
     "-device", "virtio-net-pci,id=virtio,netdev=hub1a,mac=52:54:00:00:01:01,disable-legacy=on,iommu_platform=on,addr=07",
     "-netdev", "hubport,id=hub1b,hubid=1", "-device", "virtio-net-pci,netdev=hub1b,mac=52:54:00:00:01:02,addr=08",
 ]
+
+
+def two_queues() -> list[str]:
+    """The same with two queues, which the NIC's own hash chooses from."""
+    tap = "tap,script=no,downscript=no,vhost=off"
+    return ["-netdev", f"{tap},id=hub2a,ifname={Cable.NIC},queues=2",
+            "-device", "virtio-net-pci,id=virtio2,netdev=hub2a,mac=52:54:00:00:02:01,disable-legacy=on,iommu_platform=on,"
+            "mq=on,vectors=6,rss=on,addr=09",
+            "-netdev", f"{tap},id=hub2b,ifname={Cable.OTHER}",
+            "-device", "virtio-net-pci,netdev=hub2b,mac=52:54:00:00:02:02,addr=0a"]
 
 
 class Report:
@@ -50,9 +61,10 @@ def main(build: str) -> int:
     folder = Path(tempfile.mkdtemp(prefix="detour-vm-"))
     command = f"/usr/bin/python3 {HERE}/guest_main.py {build} {KERNEL_FOLDER}"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    machine = None
+    machine = cable = None
     try:
-        machine = Machine(folder, command, DEVICES)
+        cable = Cable()
+        machine = Machine(folder, command, DEVICES + two_queues(), cable.command)
         report = Report(machine)
         machine.follow(report.take)
         status = machine.status()
@@ -69,6 +81,8 @@ def main(build: str) -> int:
     finally:
         if machine:
             machine.close()
+        if cable:
+            cable.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
