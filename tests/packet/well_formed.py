@@ -56,7 +56,7 @@ def main() -> int:
     for kind, count in sorted(kinds.items()):
         print(f"{count:6} {kind}")
     wanted = ["ip:udp:ip:tcp", "ip:udp:ipv6:tcp", "ipv6:udp:ip:tcp", "ipv6:udp:ipv6:tcp", "ip:ip:tcp", "ip:ipv6:tcp",
-              "ipv6:ip:tcp", "ipv6:ipv6:tcp", "ip:gre:ip:tcp", "ip:gre:ipv6:tcp", "ip:tcp", "ipv6:tcp", 
+              "ipv6:ip:tcp", "ipv6:ipv6:tcp", "ip:gre:ip:tcp", "ip:gre:ipv6:tcp", "ip:tcp", "ipv6:tcp",
               "vlan:ethertype:ip:icmp:ip:tcp", "vlan:ethertype:ipv6:icmpv6:ipv6:tcp"]
     failed = 0
     for kind in wanted:
