@@ -46,7 +46,7 @@ struct FastPathState {
 struct SiteSignal {
     api::SiteId site;
     std::uint64_t ack_advanced = 0;  ///< since the fast path's start
-    failover::PrefixSets prefixes;
+    failover::SiteCount count;
 };
 /// Since the fast path's start.
 struct BackendSignal {

@@ -96,6 +96,7 @@ class Engine::Impl {
     void update_bfd(SiteState& site);
     void tick_bfd(SiteState& site);
     [[nodiscard]] health::nanoseconds confirm_time(const SiteState& site) const;
+    [[nodiscard]] health::nanoseconds round_trip(const SiteState& site) const;
 
     // engine_verdicts.cpp
     [[nodiscard]] failover::AdmissionRules rules(const SiteState& site) const;

@@ -48,7 +48,7 @@ void Engine::Impl::read_handshakes(const Signals& signals) {
         reading.backends.push_back({signal.backend, fleet_.pools[target.pool].id,
                                     fleet_.sites[target.site].id, signal.syns, signal.handshakes});
     }
-    for (const SiteSignal& signal : signals.sites) reading.prefixes[signal.site] = signal.prefixes;
+    for (const SiteSignal& signal : signals.sites) reading.sites.push_back(signal.count);
     passive_.read(std::move(reading), now_.monotonic);
 }
 
@@ -61,7 +61,10 @@ void Engine::Impl::judge_way_back(SiteState& site) {
     const bool counts = takes && !site.admission.drained() && !fail_static_;
     if (!counts) site.way_back_since = now_.monotonic;
     if (site.admission.trickles()) return;
-    const Evidence evidence = counts ? passive_.evidence(site.id, site.way_back_since) : Evidence{};
+    const Evidence evidence =
+        counts ? passive_.evidence(site.id, site.way_back_since, round_trip(site)) : Evidence{};
+    site.dirty |= site.way_back_blind != evidence.blind;
+    site.way_back_blind = evidence.blind;
     if (!evidence.lost) {
         if (site.way_back.empty()) return;
         site.way_back.clear();
@@ -144,8 +147,13 @@ void Engine::Impl::update_bfd(SiteState& site) {
 
 /// A far site must be able to answer within it.
 nanoseconds Engine::Impl::confirm_time(const SiteState& site) const {
-    nanoseconds longest = config_.failover.confirm_timeout;
-    for (const Index index : site.targets) longest = std::max(longest, 2 * fleet_.targets[index].round_trip);
+    return std::max<nanoseconds>(config_.failover.confirm_timeout, 2 * round_trip(site));
+}
+
+/// The longest that a backend of the site has last taken to answer.
+nanoseconds Engine::Impl::round_trip(const SiteState& site) const {
+    nanoseconds longest{0};
+    for (const Index index : site.targets) longest = std::max(longest, fleet_.targets[index].round_trip);
     return longest;
 }
 

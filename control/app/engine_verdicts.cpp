@@ -391,12 +391,9 @@ failover::Gate Engine::Impl::part_gate(const Part& part) const {
     if (!part.bounds.writer_keeps) gate.admit_mid = api::kAdmitNone;
     const bool site_dark = fleet_.sites[part.site].admission.phase() == Phase::kDark;
     const bool dead = part.admission.phase() == Phase::kDark && part.down == part.targets.size();
-    // Pools that rehash move their flows at the verdict and do not wait for the strand.
-    // A handshake of a flow that is not kept would not count, and so a trickle would show nothing.
-    const bool trickle = fleet_.sites[part.site].admission.trickles() && fleet_.pools[part.pool].tcp;
-    if (fleet_.pools[part.pool].rehash && ((site_dark && !trickle) || dead)) {
-        gate.keep = gate.end_flows = false;
-    }
+    // Pools that rehash move their flows at the verdict and do not wait for the strand: also when a trickle
+    // of new ones stays, whose handshakes count although their flows then move.
+    if (fleet_.pools[part.pool].rehash && (site_dark || dead)) gate.keep = gate.end_flows = false;
     return gate;
 }
 
@@ -479,6 +476,8 @@ failover::Verdict Engine::Impl::verdict_of(const SiteState& site, std::string& r
             reason += ", BFD with " + session.peer.address.to_string() + " is down";
     }
     if (!site.way_back.empty()) reason += ", clients don't get through: " + site.way_back;
+    if (site.way_back_blind)
+        reason += ", its handshakes can't be judged: SYNs come faster than they can be remembered";
     if (site.admission.trickles()) reason += "; 1 % of its flows stay to show when they do";
     if (!site.refused.empty()) reason += "; not taken away: " + site.refused;
     if (!site.way_back_rail.empty()) reason += "; not taken away: " + site.way_back_rail;

@@ -19,6 +19,22 @@ bool is_site(std::uint32_t id) {
     return id < api::kMaxSites;
 }
 
+/// `sites` are ascending. Of a row that is too short, what there is.
+void read_prefixes(const wire::StatsReply& stats, std::vector<SiteSignal>& sites) {
+    const auto copy = [](const auto& from, auto& to) {
+        const auto count = std::min(static_cast<std::size_t>(from.size()), to.size());
+        std::copy_n(from.begin(), count, to.begin());
+    };
+    for (const auto& row : stats.prefixes()) {
+        if (!is_site(row.site())) continue;
+        const api::SiteId id(static_cast<std::uint8_t>(row.site()));
+        const auto found = std::ranges::lower_bound(sites, id, {}, &SiteSignal::site);
+        if (found == sites.end() || found->site != id) continue;
+        copy(row.syns(), found->count.prefixes.syns);
+        copy(row.handshakes(), found->count.prefixes.completed);
+    }
+}
+
 double rate(std::uint64_t before, std::uint64_t after, double seconds) {
     return after < before ? 0.0 : static_cast<double>(after - before) / seconds;
 }
@@ -64,8 +80,8 @@ std::map<api::SiteId, SiteTotals> site_totals(const wire::StatsReply& stats) {
             total.ack_advanced += site.ack_advanced();
             total.packets += site.packets();
             total.bytes += site.bytes();
-            total.prefixes.completed |= site.prefixes();
-            total.prefixes.knocked |= site.syn_prefixes();
+            total.syns_forgotten += site.syns_forgotten();
+            total.forgotten_ms += site.forgotten_ms();
         }
     }
     return totals;
@@ -74,7 +90,9 @@ std::map<api::SiteId, SiteTotals> site_totals(const wire::StatsReply& stats) {
 Signals signals_of(const wire::StatsReply& stats) {
     Signals signals;
     for (const auto& [site, total] : site_totals(stats))
-        signals.sites.push_back({site, total.ack_advanced, total.prefixes});
+        signals.sites.push_back(
+            {site, total.ack_advanced, {site, {}, total.syns_forgotten, total.forgotten_ms}});
+    read_prefixes(stats, signals.sites);
     for (const auto& pool : stats.pools()) {
         if (pool.pool() >= api::kMaxPools) continue;
         const api::PoolId id(static_cast<std::uint16_t>(pool.pool()));

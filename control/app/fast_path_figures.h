@@ -30,7 +30,8 @@ struct SiteTotals {
     std::uint64_t ack_advanced = 0;
     std::uint64_t packets = 0;
     std::uint64_t bytes = 0;
-    failover::PrefixSets prefixes;
+    std::uint64_t syns_forgotten = 0;
+    std::uint64_t forgotten_ms = 0;
 };
 
 struct SiteRates {

@@ -137,8 +137,6 @@ class Builder {
         state.follows = pool.follow;
         state.single_writer = pool.data == config::Data::kSingleWriter;
         if (before != kGone) carry(old_.pools[before], state);
-        state.tcp = std::ranges::any_of(
-            pool.vips, [](const api::Vip& vip) { return vip.protocol == api::Protocol::kTcp; });
         fleet_.pools.push_back(std::move(state));
         const auto health = std::make_shared<const config::Health>(pool.health);
         std::shared_ptr<const config::Health> ready;

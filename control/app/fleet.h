@@ -114,7 +114,6 @@ struct PoolState {
     bool rehash = false;
     api::Encap encap = api::Encap::kGue;
     std::vector<api::IpAddress> tunnel_vips;  ///< those that probes go to through the tunnel; empty: none
-    bool tcp = false;                         ///< any of its VIPs
     std::vector<Index> parts;
     bool no_site = false;  ///< nothing takes its new flows (alarmed)
     std::uint32_t priority = 100;
@@ -157,6 +156,7 @@ struct SiteState {
     failover::BfdWatch bfd_watch;
     std::string way_back;              ///< what speaks against its way back to the clients; empty: nothing
     health::Monotonic way_back_since;  ///< readings from before say nothing of now
+    bool way_back_blind = false;       ///< a flood hides its handshakes
     std::optional<health::Monotonic> trickle_ended;  ///< for want of answers
     std::string way_back_rail;                       ///< that keeps it from going dark for that; empty: none
     failover::TrickleWatch trickle;

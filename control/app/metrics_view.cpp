@@ -100,6 +100,7 @@ void fill_sites(const ViewInput& in, control::MetricsInput& out) {
         const SiteTotals total = value_of(totals, site.id);
         metrics.syns = total.syns;
         metrics.syns_repeated = total.syns_repeated;
+        metrics.syns_forgotten = total.syns_forgotten;
         metrics.handshakes = total.handshakes;
         metrics.ack_advanced = total.ack_advanced;
         metrics.packets = total.packets;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <optional>
 
@@ -12,20 +11,158 @@ namespace detour::failover {
 namespace {
 
 using health::nanoseconds;
+using Index = HandshakeHistory::Index;
+using Moment = HandshakeHistory::Moment;
 
 constexpr double kLostShare = 0.1;
 /// Fewer SYNs at the other sites say nothing of a pool.
 constexpr std::uint64_t kLeastElsewhere = 10;
 /// Enough to tell that what is left without the worst completes as little.
 constexpr double kLeastRest = 5;
-constexpr std::size_t kMaxSteps = 30;
-constexpr std::chrono::seconds kLongest{3};
-/// Readings of 0.1 s in which a handshake completes, or not.
-constexpr std::size_t kCompletesWithin = 2;
+/// So many prefixes fail for each that is well.
+constexpr unsigned kFailingForEachWell = 3;
+/// A client's own part of its handshake, beside twice the way to the site.
+constexpr health::milliseconds kClientTime{50};
 
 bool lost(double expected, double completed, double least) {
     return expected >= least && completed < kLostShare * expected;
 }
+
+struct Share {
+    double expected = 0;
+    double completed = 0;
+    Share& operator+=(const Share& more) {
+        expected += more.expected;
+        completed += more.completed;
+        return *this;
+    }
+    Share operator-(const Share& less) const {
+        return {expected - less.expected, completed - less.completed};
+    }
+    [[nodiscard]] double missing() const { return expected - completed; }
+};
+
+/// Of a pool's SYNs to other sites the share that completed. Absent: too few to tell.
+std::optional<double> share_of(const Tally& elsewhere) {
+    if (elsewhere.syns < kLeastElsewhere) return std::nullopt;
+    // More may complete than knocked: a SYN that was lost elsewhere is repeated here.
+    const auto syns = static_cast<double>(elsewhere.syns);
+    const double completed = std::min(syns, static_cast<double>(elsewhere.completed));
+    // The least that chance allows (three standard deviations): in a flood of forged SYNs a few completions
+    // elsewhere predict nothing of a larger site.
+    const double least = completed - 3 * std::sqrt(completed * (1 - completed / syns));
+    return std::max(0.0, least) / syns;
+}
+
+/// One site between two readings.
+class Window {
+  public:
+    Window(const HandshakeHistory& history, Index site, const Moment& from)
+        : history_(history), site_(site), from_(from), to_(history.back(0)) {}
+
+    /// `known`: the last reading whose SYNs have had the time to complete.
+    [[nodiscard]] Evidence judge(const Moment& known, nanoseconds round_trip) {
+        Evidence evidence;
+        weigh_parts();
+        evidence.over = to_.at - from_.at;
+        evidence.expected = compared_.expected;
+        evidence.completed = static_cast<std::uint64_t>(compared_.completed);
+        if (!lost(compared_.expected, compared_.completed, kLeastExpected)) return evidence;
+        const bool wide = weigh_prefixes(known, evidence.prefixes);
+        if (!wide || !lost_without_worst()) return evidence;
+        evidence.blind = forgets(round_trip);
+        evidence.lost = !evidence.blind;
+        evidence.held = evidence.lost && evidence.over >= nanoseconds(kSignalHold);
+        return evidence;
+    }
+
+    /// The share that a part's pool has elsewhere.
+    [[nodiscard]] std::optional<double> share_elsewhere(Index part) const {
+        const Index pool = history_.part(part).pool;
+        return share_of((to_.pools[pool] - from_.pools[pool]) - (to_.parts[part] - from_.parts[part]));
+    }
+
+  private:
+    void weigh_parts() {
+        const Index first = history_.first_part(site_);
+        shares_.resize(history_.end_part(site_) - first);
+        weighed_.resize(shares_.size());
+        for (Index i = 0; i < shares_.size(); ++i) {
+            shares_[i] = share_elsewhere(first + i);
+            weighed_[i] = weigh(to_.parts[first + i] - from_.parts[first + i], shares_[i]);
+            whole_ += weighed_[i];
+            if (shares_[i]) compared_ += weighed_[i];
+        }
+    }
+
+    /// A pool that can't be compared shows by what completes that the way back is there.
+    [[nodiscard]] static Share weigh(const Tally& tally, const std::optional<double>& share) {
+        const auto completed = static_cast<double>(tally.completed);
+        return {share ? *share * static_cast<double>(tally.syns) : completed, completed};
+    }
+
+    /// True when enough prefixes fail: `failing` of them.
+    [[nodiscard]] bool weigh_prefixes(const Moment& known, unsigned& failing) const {
+        const Tally all = to_.sites[site_] - from_.sites[site_];
+        const double share = whole_.expected / static_cast<double>(all.syns);
+        const PrefixCounts& began = from_.counts[site_].prefixes;
+        unsigned well = 0;
+        failing = 0;
+        for (std::size_t i = 0; i < api::kPrefixBuckets; ++i) {
+            const std::uint32_t syns = known.counts[site_].prefixes.syns[i] - began.syns[i];
+            const std::uint32_t completed = to_.counts[site_].prefixes.completed[i] - began.completed[i];
+            if (syns == 0 && completed == 0) continue;
+            const bool fails = completed < kLostShare * share * static_cast<double>(syns);
+            ++(fails ? failing : well);
+        }
+        return failing >= kLeastPrefixes && failing >= kFailingForEachWell * well;
+    }
+
+    [[nodiscard]] bool lost_without_worst() const {
+        const Index first = history_.first_part(site_);
+        Share worst_pool;
+        Share worst_backend;
+        std::size_t pools = 0;
+        std::size_t backends = 0;
+        for (Index i = 0; i < weighed_.size(); ++i) {
+            const Tally part = to_.parts[first + i] - from_.parts[first + i];
+            if (part.syns == 0 && part.completed == 0) continue;
+            if (pools++ == 0 || weighed_[i].missing() > worst_pool.missing()) worst_pool = weighed_[i];
+            for (Index b = history_.part(first + i).first; b < history_.part(first + i).end; ++b) {
+                const Tally tally = to_.backends[b] - from_.backends[b];
+                if (tally.syns == 0 && tally.completed == 0) continue;
+                const Share share = weigh(tally, shares_[i]);
+                if (backends++ == 0 || share.missing() > worst_backend.missing()) worst_backend = share;
+            }
+        }
+        if (backends > 1) {
+            const Share left = whole_ - worst_backend;
+            if (!lost(left.expected, left.completed, kLeastRest)) return false;
+        }
+        if (pools < 2) return true;
+        const Share left = whole_ - worst_pool;
+        return left.expected < kLeastRest || lost(left.expected, left.completed, kLeastRest);
+    }
+
+    /// Most of its SYNs gave way to others before their handshakes can have come.
+    [[nodiscard]] bool forgets(nanoseconds round_trip) const {
+        const std::uint64_t forgotten = to_.counts[site_].forgotten - from_.counts[site_].forgotten;
+        const std::uint64_t age_ms = to_.counts[site_].forgotten_ms - from_.counts[site_].forgotten_ms;
+        const Tally all = to_.sites[site_] - from_.sites[site_];
+        if (2 * forgotten <= all.syns) return false;
+        const auto needed = std::chrono::duration_cast<health::milliseconds>(2 * round_trip) + kClientTime;
+        return age_ms < forgotten * static_cast<std::uint64_t>(needed.count());
+    }
+
+    const HandshakeHistory& history_;
+    Index site_;
+    const Moment& from_;
+    const Moment& to_;
+    std::vector<std::optional<double>> shares_;  ///< of the site's parts
+    std::vector<Share> weighed_;
+    Share whole_;
+    Share compared_;  ///< of pools that have a share elsewhere
+};
 
 }  // namespace
 
@@ -35,161 +172,23 @@ std::string Evidence::to_string() const {
                        prefixes);
 }
 
-void PassiveSignal::forget() {
-    steps_.clear();
-    last_ = {};
-    known_ = false;
-}
-
-/// Nothing when a counter fell. Both are in ascending order: one pass.
-std::optional<PassiveSignal::Step> PassiveSignal::difference(const HandshakeReading& before,
-                                                             const HandshakeReading& now) {
-    Step step;
-    step.prefixes = now.prefixes;
-    auto old = before.backends.begin();
-    for (HandshakeCount count : now.backends) {
-        while (old != before.backends.end() && old->backend < count.backend) ++old;
-        if (old != before.backends.end() && old->backend == count.backend) {
-            if (count.syns < old->syns || count.completed < old->completed) return std::nullopt;
-            count.syns -= old->syns;
-            count.completed -= old->completed;
-        }
-        if (count.syns == 0 && count.completed == 0) continue;
-        const Tally more{count.syns, count.completed};
-        step.parts[{count.pool, count.site}] += more;
-        step.sites[count.site] += more;
-        step.backends.push_back(count);
-    }
-    return step;
-}
-
-void PassiveSignal::read(HandshakeReading reading, health::Monotonic now) {
-    if (known_ && now <= last_at_) return;
-    auto step = known_ ? difference(last_, reading) : std::nullopt;
-    if (!step) {
-        forget();
-    } else {
-        step->begin = last_at_;
-        step->end = now;
-        steps_.push_back(std::move(*step));
-    }
-    while (!steps_.empty() &&
-           (steps_.size() > kMaxSteps || now - steps_.front().begin > nanoseconds(kLongest)))
-        steps_.pop_front();
-    last_ = std::move(reading);
-    last_at_ = now;
-    known_ = true;
-}
-
-/// Of each pool: the share of its SYNs to other sites that completed. Absent: too few to tell.
-std::map<api::PoolId, double> PassiveSignal::ratios(std::size_t steps, api::SiteId except) const {
-    std::map<api::PoolId, Tally> elsewhere;
-    for (std::size_t i = steps_.size() - steps; i < steps_.size(); ++i) {
-        for (const auto& [part, tally] : steps_[i].parts) {
-            if (part.second != except) elsewhere[part.first] += tally;
-        }
-    }
-    std::map<api::PoolId, double> result;
-    for (const auto& [pool, tally] : elsewhere) {
-        if (tally.syns < kLeastElsewhere) continue;
-        // More may complete than knocked: a SYN that was lost elsewhere is repeated here.
-        const auto syns = static_cast<double>(tally.syns);
-        const double completed = std::min(syns, static_cast<double>(tally.completed));
-        // The least that chance allows (three standard deviations): in a flood of forged SYNs a few
-        // completions elsewhere predict nothing of a larger site.
-        const double least = completed - 3 * std::sqrt(completed * (1 - completed / syns));
-        result[pool] = std::max(0.0, least) / syns;
-    }
-    return result;
-}
-
-bool PassiveSignal::without_worst(std::size_t steps, api::SiteId site,
-                                  const std::map<api::PoolId, double>& ratios) const {
-    std::map<api::BackendId, Share> backends;
-    std::map<api::PoolId, Share> pools;
-    Share whole;
-    for (std::size_t i = steps_.size() - steps; i < steps_.size(); ++i) {
-        for (const HandshakeCount& count : steps_[i].backends) {
-            if (count.site != site) continue;
-            const auto ratio = ratios.find(count.pool);
-            const auto done = static_cast<double>(count.completed);
-            // A pool that can't be compared shows by what completes that the way back is there.
-            const Share more{ratio == ratios.end() ? done : ratio->second * static_cast<double>(count.syns),
-                             done};
-            for (Share* share : {&backends[count.backend], &pools[count.pool], &whole}) {
-                share->expected += more.expected;
-                share->completed += more.completed;
-            }
-        }
-    }
-    const auto rest = [&](const auto& shares) {
-        const auto worst = std::ranges::max_element(
-            shares, {}, [](const auto& item) { return item.second.expected - item.second.completed; });
-        return Share{whole.expected - worst->second.expected, whole.completed - worst->second.completed};
-    };
-    if (backends.size() > 1) {
-        const Share left = rest(backends);
-        if (!lost(left.expected, left.completed, kLeastRest)) return false;
-    }
-    if (pools.size() < 2) return true;
-    const Share left = rest(pools);
-    return left.expected < kLeastRest || lost(left.expected, left.completed, kLeastRest);
-}
-
-PrefixSets PassiveSignal::prefixes_of(std::size_t step, api::SiteId site) const {
-    const auto found = steps_[step].prefixes.find(site);
-    return found == steps_[step].prefixes.end() ? PrefixSets{} : found->second;
-}
-
-/// Prefixes that knocked and of which nothing completed, then or soon after. The last reading's are too young
-/// to tell.
-std::uint64_t PassiveSignal::failing(std::size_t steps, api::SiteId site) const {
-    std::uint64_t failing = 0;
-    for (std::size_t i = steps_.size() - steps; i + 1 < steps_.size(); ++i) {
-        std::uint64_t complete = 0;
-        for (std::size_t j = i; j < std::min(i + 1 + kCompletesWithin, steps_.size()); ++j)
-            complete |= prefixes_of(j, site).completed;
-        failing |= prefixes_of(i, site).knocked & ~complete;
-    }
-    return failing;
-}
-
-Evidence PassiveSignal::over_last(std::size_t steps, api::SiteId site) const {
-    Evidence evidence;
-    const auto share = ratios(steps, site);
-    for (std::size_t i = steps_.size() - steps; i < steps_.size(); ++i) {
-        for (const auto& [part, tally] : steps_[i].parts) {
-            const auto ratio = share.find(part.first);
-            if (part.second != site || ratio == share.end()) continue;
-            evidence.expected += ratio->second * static_cast<double>(tally.syns);
-            evidence.completed += tally.completed;
-        }
-    }
-    const std::uint64_t complete = prefixes_of(steps_.size() - 1, site).completed;
-    evidence.prefixes = static_cast<unsigned>(std::popcount(failing(steps, site)));
-    evidence.over = steps_.back().end - steps_[steps_.size() - steps].begin;
-    evidence.lost = lost(evidence.expected, static_cast<double>(evidence.completed), kLeastExpected) &&
-                    evidence.prefixes >= kLeastPrefixes &&
-                    evidence.prefixes >= static_cast<unsigned>(std::popcount(complete)) &&
-                    without_worst(steps, site, share);
-    evidence.held = evidence.lost && evidence.over >= nanoseconds(kSignalHold);
-    return evidence;
-}
-
-Evidence PassiveSignal::evidence(api::SiteId site, health::Monotonic since) const {
+Evidence PassiveSignal::evidence(api::SiteId id, health::Monotonic since, nanoseconds round_trip) const {
     Evidence best;
-    Tally total;
-    for (std::size_t steps = 1; steps <= steps_.size(); ++steps) {
-        if (steps_[steps_.size() - steps].begin < since) break;
-        // Each window costs a pass over what it holds: the longer ones in larger steps.
-        const bool looked_at = steps <= 10 || steps % 5 == 0;
-        const auto& sites = steps_[steps_.size() - steps].sites;
-        if (const auto found = sites.find(site); found != sites.end()) total += found->second;
-        // No ratio is above 1: so much for a site in good health.
-        if (!looked_at ||
-            !lost(static_cast<double>(total.syns), static_cast<double>(total.completed), kLeastExpected))
-            continue;
-        const Evidence evidence = over_last(steps, site);
+    const auto site = history_.site(id);
+    if (!site) return best;
+    const Moment& to = history_.back(0);
+    std::size_t known = 1;
+    while (known < history_.steps() && to.at - history_.back(known).at < round_trip) ++known;
+    for (std::size_t steps = known + 1; steps <= history_.steps(); ++steps) {
+        // Each window costs a pass over the site's pools: the longer ones in larger steps.
+        if (steps > 10 && steps % 5 != 0) continue;
+        const Moment& from = history_.back(steps);
+        if (from.at < since) break;
+        const Tally all = to.sites[*site] - from.sites[*site];
+        // No share is above 1: so much for a site in good health.
+        if (!lost(all.syns, all.completed, kLeastExpected)) continue;
+        const Evidence evidence = Window(history_, *site, from).judge(history_.back(known), round_trip);
+        best.blind = best.blind || evidence.blind;
         if (!evidence.lost) continue;
         best = evidence;
         if (best.held) break;
@@ -197,20 +196,20 @@ Evidence PassiveSignal::evidence(api::SiteId site, health::Monotonic since) cons
     return best;
 }
 
-std::uint64_t PassiveSignal::completed(api::SiteId site) const {
-    if (steps_.empty()) return 0;
-    const auto found = steps_.back().sites.find(site);
-    return found == steps_.back().sites.end() ? 0 : found->second.completed;
+std::uint64_t PassiveSignal::completed(api::SiteId id) const {
+    const auto site = history_.site(id);
+    if (!site || history_.steps() == 0) return 0;
+    return (history_.back(0).sites[*site] - history_.back(1).sites[*site]).completed;
 }
 
-double PassiveSignal::expected(api::SiteId site) const {
-    if (steps_.empty()) return 0;
-    const auto share = ratios(steps_.size(), site);
+double PassiveSignal::expected(api::SiteId id) const {
+    const auto site = history_.site(id);
+    if (!site || history_.steps() == 0) return 0;
+    const Window whole(history_, *site, history_.back(history_.steps()));
     double result = 0;
-    for (const auto& [part, tally] : steps_.back().parts) {
-        if (part.second != site) continue;
-        const auto ratio = share.find(part.first);
-        result += (ratio == share.end() ? 1.0 : ratio->second) * static_cast<double>(tally.syns);
+    for (Index part = history_.first_part(*site); part < history_.end_part(*site); ++part) {
+        const Tally last = history_.back(0).parts[part] - history_.back(1).parts[part];
+        if (last.syns > 0) result += whole.share_elsewhere(part).value_or(1.0) * last.syns;
     }
     return result;
 }

@@ -56,6 +56,8 @@ constexpr std::array kFamilies{
     MetricFamily{"detour_site_switches_total", kCounter, "Times that the site's admit or keep was set."},
     MetricFamily{"detour_site_syns_total", kCounter, "SYNs forwarded to the site, repeats left out."},
     MetricFamily{"detour_site_syns_repeated_total", kCounter, "Repeated SYNs forwarded to the site."},
+    MetricFamily{"detour_site_syns_forgotten_total", kCounter,
+                 "SYNs to the site that gave way to newer ones within a second, before a handshake."},
     MetricFamily{"detour_site_handshakes_total", kCounter, "Handshakes to the site that were completed."},
     MetricFamily{"detour_site_ack_advanced_total", kCounter,
                  "Packets whose ACK moved on: proof that the site reaches its clients."},
@@ -246,6 +248,7 @@ void write_sites(Page& page, const std::vector<SiteMetrics>& sites) {
     sited("detour_site_switches_total", &S::switches);
     sited("detour_site_syns_total", &S::syns);
     sited("detour_site_syns_repeated_total", &S::syns_repeated);
+    sited("detour_site_syns_forgotten_total", &S::syns_forgotten);
     sited("detour_site_handshakes_total", &S::handshakes);
     sited("detour_site_ack_advanced_total", &S::ack_advanced);
     sited("detour_site_packets_total", &S::packets);

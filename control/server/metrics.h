@@ -60,6 +60,7 @@ struct SiteMetrics {
     std::uint64_t verdict_changes = 0;
     std::uint64_t syns = 0;
     std::uint64_t syns_repeated = 0;
+    std::uint64_t syns_forgotten = 0;
     std::uint64_t handshakes = 0;
     std::uint64_t ack_advanced = 0;
     std::uint64_t packets = 0;

@@ -26,6 +26,8 @@ inline constexpr std::size_t kMaxEncapBytes = 62;  ///< Ethernet 14 + IPv6 40 + 
 
 inline constexpr std::size_t kMaxMessageBytes = 64U << 20U;  ///< one message of the control channel
 
+inline constexpr std::size_t kPrefixBuckets = 64;  ///< that a site's client prefixes are hashed to
+
 inline constexpr std::uint16_t kGuePort = 6080;  ///< IANA "gue"
 
 }  // namespace detour::api

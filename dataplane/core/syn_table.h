@@ -71,8 +71,8 @@ class SynTable {
         return std::nullopt;
     }
     /// Remembers `entry`, whose time is now, in place of this key's last one or the one in the line that is
-    /// worth least.
-    void put(std::uint64_t key, std::uint64_t hash, SynEntry entry) noexcept {
+    /// worth least. Returns another key's entry that had to give way; its time is 0 when none did.
+    SynEntry put(std::uint64_t key, std::uint64_t hash, SynEntry entry) noexcept {
         SynEntry* line = &entries_[index(hash)];
         SynEntry* victim = line;
         std::uint32_t oldest = 0;
@@ -88,7 +88,14 @@ class SynTable {
             }
         }
         entry.key = key;
+        SynEntry gone = *victim;
         *victim = entry;
+        if (gone.key == key) gone.time = 0;
+        return gone;
+    }
+    /// Milliseconds since its SYN, to 32; below 2^20.
+    [[nodiscard]] static std::uint32_t age_ms(const SynEntry& entry, std::uint16_t now) noexcept {
+        return 16U * age(entry, now);
     }
 
     /// Entries.

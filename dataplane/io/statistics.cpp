@@ -1,13 +1,16 @@
 #include "dataplane/io/statistics.h"
 
+#include <algorithm>
+
 #include "dataplane.pb.h"
+#include "dataplane/api/limits.h"
 
 namespace detour::io {
 namespace {
 
 using Workers = std::span<const std::unique_ptr<Worker>>;
 
-void collect_sites(const stages::WorkerState& state, std::uint64_t now_ns, wire::WorkerStats& out) {
+void collect_sites(const stages::WorkerState& state, wire::WorkerStats& out) {
     for (std::uint32_t id = 0; id < state.sites.size(); ++id) {
         const stages::SiteSignals& s = state.sites[id];
         if (s.packets.get() == 0 && s.syns.get() == 0) continue;
@@ -19,12 +22,12 @@ void collect_sites(const stages::WorkerState& state, std::uint64_t now_ns, wire:
         row.set_ack_advanced(s.ack_advanced.get());
         row.set_packets(s.packets.get());
         row.set_bytes(s.bytes.get());
-        row.set_prefixes(s.prefixes.at(now_ns));
-        row.set_syn_prefixes(s.syn_prefixes.at(now_ns));
+        row.set_syns_forgotten(s.syns_forgotten.get());
+        row.set_forgotten_ms(s.forgotten_ms.get());
     }
 }
 
-void collect_worker(const Worker& worker, std::uint64_t now_ns, wire::WorkerStats& out) {
+void collect_worker(const Worker& worker, wire::WorkerStats& out) {
     const stages::WorkerState& state = worker.state();
     out.set_acknowledged(worker.acknowledged());
     out.set_scanned(state.scanned());
@@ -45,7 +48,27 @@ void collect_worker(const Worker& worker, std::uint64_t now_ns, wire::WorkerStat
     sweep.set_repeated(state.swept.repeated.get());
     sweep.set_backends(state.swept.backends.get());
     sweep.set_undelivered(state.swept.undelivered.get());
-    collect_sites(state, now_ns, out);
+    collect_sites(state, out);
+}
+
+void collect_prefixes(Workers workers, wire::StatsReply& reply) {
+    for (std::uint32_t id = 0; id < api::kMaxSites; ++id) {
+        const auto knows = [&](const auto& worker) { return worker->state().sites[id].syns.get() != 0; };
+        if (std::ranges::none_of(workers, knows)) continue;
+        wire::SitePrefixes& row = *reply.add_prefixes();
+        row.set_site(id);
+        for (std::size_t bucket = 0; bucket < api::kPrefixBuckets; ++bucket) {
+            std::uint32_t syns = 0;
+            std::uint32_t handshakes = 0;
+            for (const auto& worker : workers) {
+                const stages::PrefixTallies& tallies = worker->state().prefixes[id];
+                syns += tallies.syns[bucket].get();
+                handshakes += tallies.handshakes[bucket].get();
+            }
+            row.add_syns(syns);
+            row.add_handshakes(handshakes);
+        }
+    }
 }
 
 void collect_pools(Workers workers, wire::StatsReply& reply) {
@@ -108,7 +131,7 @@ void collect_statistics(const StatisticsOf& of, wire::StatsReply& reply) {
     for (std::size_t i = 0; i < workers.size(); ++i) {
         wire::WorkerStats& row = *reply.add_workers();
         row.set_worker(static_cast<std::uint32_t>(i));
-        collect_worker(*workers[i], reply.now_ns(), row);
+        collect_worker(*workers[i], row);
     }
     for (std::size_t i = 0; i < ports.size(); ++i) {
         wire::PortStats& row = *reply.add_ports();
@@ -122,6 +145,7 @@ void collect_statistics(const StatisticsOf& of, wire::StatsReply& reply) {
         row.set_kernel_sent(kernel.sent);
         row.set_kernel_lost(kernel.lost);
     }
+    collect_prefixes(workers, reply);
     collect_pools(workers, reply);
     collect_backends(workers, reply);
 }

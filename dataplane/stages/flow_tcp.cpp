@@ -79,17 +79,27 @@ void pinned(Packet& p, Entry& entry, const Context& context) noexcept {
 }
 
 void count_syn(const Packet& p, std::uint32_t client_prefix, WorkerState& w) noexcept {
-    SiteSignals& site = w.sites[p.site];
-    site.syns.add(1);
-    site.syn_prefixes.add(core::mix64(client_prefix), w.now_ns());
+    w.sites[p.site].syns.add(1);
+    w.prefixes[p.site].syns[PrefixTallies::bucket(client_prefix)].add(1);
     w.backends[p.backend].syns.add(1);
 }
 
-void count_handshake(const Packet& p, std::uint32_t client_prefix, WorkerState& w) noexcept {
-    SiteSignals& site = w.sites[p.site];
-    site.handshakes.add(1);
-    site.prefixes.add(core::mix64(client_prefix), w.now_ns());
-    w.backends[p.backend].handshakes.add(1);
+void count_handshake(std::uint16_t backend, std::uint32_t client_prefix, const Context& context) noexcept {
+    WorkerState& w = context.worker;
+    const std::uint8_t site = context.tables.backends[backend].site;
+    w.sites[site].handshakes.add(1);
+    w.prefixes[site].handshakes[PrefixTallies::bucket(client_prefix)].add(1);
+    w.backends[backend].handshakes.add(1);
+}
+
+/// An entry that gave way. When it was young its handshake may yet come, and will not be known.
+void count_forgotten(const core::SynEntry& gone, const Context& context) noexcept {
+    WorkerState& w = context.worker;
+    const std::uint32_t age = core::SynTable::age_ms(gone, w.syn_time());
+    if (age > kHandshakeMs || !context.tables.has_backend(gone.backend)) return;
+    SiteSignals& site = w.sites[context.tables.backends[gone.backend].site];
+    site.syns_forgotten.add(1);
+    site.forgotten_ms.add(age);
 }
 
 /// A SYN that was just dropped because nobody takes it: refused instead, where the pool says so.
@@ -127,8 +137,9 @@ void syn(Packet& p, Keyed& k, const Context& context) noexcept {
         if (!within_limits(p, context)) return;
     }
     if (!repeated) count_syn(p, k.client_prefix, w);
-    k.syns.put(k.syn_key, p.flow_hash,
-               {.isn = core::sequence_of(p), .backend = p.backend, .time = w.syn_time()});
+    const core::SynEntry gone = k.syns.put(
+        k.syn_key, p.flow_hash, {.isn = core::sequence_of(p), .backend = p.backend, .time = w.syn_time()});
+    if (gone.time != 0) count_forgotten(gone, context);
     if (auto* entry = k.flows.find(k.key, p.flow_hash)) entry->set_value(entry->value().with_syn_pending(1));
 }
 
@@ -154,12 +165,13 @@ void handshake(Packet& p, Keyed& k, core::SynEntry& s, Entry* entry, const Conte
         w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick()) ? 1 : 0);
     }
     s.time = 0;
+    // Whatever becomes of the flow: its site's answer has reached the client.
+    if (context.tables.has_backend(v.backend())) count_handshake(v.backend(), k.client_prefix, context);
     if (!keeps(v.backend(), api::PoolId{p.pool_id}, context)) {
         entry = k.flows.find(k.key, p.flow_hash);
         return entry == nullptr ? drop(p, Reason::kStranded) : stranded(p, *entry, context);
     }
     send_to(p, v.backend(), context, Reason::kForwardedHandshake);
-    count_handshake(p, k.client_prefix, w);
 }
 
 template <class Keyed>

@@ -34,17 +34,19 @@ struct WorkerLimits {
 };
 
 /// A counter with one writer.
-class Tally {
+template <class T>
+class TallyOf {
   public:
-    void add(std::uint64_t n) noexcept {
+    void add(T n) noexcept {
         value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
     }
-    void set(std::uint64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
-    [[nodiscard]] std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+    void set(T n) noexcept { value_.store(n, std::memory_order_relaxed); }
+    [[nodiscard]] T get() const noexcept { return value_.load(std::memory_order_relaxed); }
 
   private:
-    std::atomic<std::uint64_t> value_{0};
+    std::atomic<T> value_{0};
 };
+using Tally = TallyOf<std::uint64_t>;
 
 struct alignas(16) PacketBytes {
     Tally packets;
@@ -62,43 +64,27 @@ struct alignas(16) PacketBytes {
 };
 static_assert(sizeof(PacketBytes) == 16);
 
-/// Which of 64 hashed client prefixes were seen of late: in the present epoch of 0.13 s and in the one
-/// before.
-class RecentPrefixes {
-  public:
-    void add(std::uint64_t hash, std::uint64_t now_ns) noexcept {
-        const std::uint64_t epoch = now_ns >> kEpochBits;
-        if (epoch != epoch_.get()) {
-            before_.set(epoch == epoch_.get() + 1 ? present_.get() : 0);
-            present_.set(0);
-            epoch_.set(epoch);
-        }
-        present_.set(present_.get() | 1ULL << (hash & 63U));
-    }
-    /// Any thread; at an epoch's turn it may miss what is just being moved.
-    [[nodiscard]] std::uint64_t at(std::uint64_t now_ns) const noexcept {
-        const std::uint64_t now = now_ns >> kEpochBits;
-        const std::uint64_t epoch = epoch_.get();
-        if (now > epoch + 1) return 0;
-        // The worker's clock may be a burst ahead of the reader's.
-        return present_.get() | (now <= epoch ? before_.get() : 0);
-    }
-
-  private:
-    static constexpr unsigned kEpochBits = 27;
-    Tally epoch_;
-    Tally present_;
-    Tally before_;
-};
-
 struct alignas(64) SiteSignals : PacketBytes {
     Tally syns;
     Tally syns_repeated;
     Tally handshakes;
     Tally ack_advanced;
-    RecentPrefixes prefixes;      ///< that completed a handshake
-    RecentPrefixes syn_prefixes;  ///< that sent a SYN
+    Tally syns_forgotten;  ///< gave way to newer ones within kHandshakeMs, their handshakes not completed
+    Tally forgotten_ms;    ///< their ages, summed
 };
+static_assert(sizeof(SiteSignals) == 64);
+
+/// A site's SYNs and handshakes by client prefix (/24, /48), hashed; these counters wrap.
+struct alignas(64) PrefixTallies {
+    std::array<TallyOf<std::uint32_t>, api::kPrefixBuckets> syns;
+    std::array<TallyOf<std::uint32_t>, api::kPrefixBuckets> handshakes;
+    /// Where a prefix is counted.
+    [[nodiscard]] static std::size_t bucket(std::uint32_t client_prefix) noexcept {
+        return core::mix64(client_prefix) % api::kPrefixBuckets;
+    }
+};
+/// A handshake that takes longer is none that the signals wait for.
+inline constexpr std::uint32_t kHandshakeMs = 1000;
 
 struct alignas(64) BackendTally : PacketBytes {
     Tally flows;  ///< live and pinned to it, as the last whole pass of the sweep found them
@@ -185,8 +171,9 @@ class WorkerState {
     Tally not_inserted;  ///< flows that went by their hash, for the bound on new entries
     std::array<Tally, api::kReasonCount> counters;
     std::array<SiteSignals, 256> sites;
-    std::vector<PoolTally> pools;        ///< by PoolId
-    std::vector<BackendTally> backends;  ///< by BackendId
+    std::array<PrefixTallies, 256> prefixes;  ///< by site
+    std::vector<PoolTally> pools;             ///< by PoolId
+    std::vector<BackendTally> backends;       ///< by BackendId
 
   private:
     void sweep_one(const core::ForwardingTables& tables, std::size_t position) noexcept;

@@ -77,33 +77,69 @@ TEST_CASE("a connection keeps its backend, and signals count it once") {
     }
 }
 
-TEST_CASE("client prefixes are known for 0.13 to 0.27 s after they were seen") {
-    stages::RecentPrefixes seen;
-    constexpr std::uint64_t kEpoch = 1ULL << 27U;
-    constexpr std::uint64_t kStart = 1000 * kEpoch;
-    CHECK(seen.at(kStart) == 0);
-    seen.add(3, kStart + 1);
-    seen.add(67, kStart + 2);  // the same of 64
-    seen.add(5, kStart + kEpoch - 1);
-    CHECK(seen.at(kStart + kEpoch - 1) == 0b101000);
-    CHECK(seen.at(kStart - 1) == 0b101000);  // a reader whose clock is behind
-    CHECK(seen.at(kStart + kEpoch) == 0b101000);
-    seen.add(0, kStart + kEpoch);
-    CHECK(seen.at(kStart + 2 * kEpoch - 1) == 0b101001);
-    CHECK(seen.at(kStart + 2 * kEpoch) == 0b000001);
-    CHECK(seen.at(kStart + 3 * kEpoch) == 0);
-    seen.add(1, kStart + 10 * kEpoch);
-    CHECK(seen.at(kStart + 10 * kEpoch) == 0b000010);
+TEST_CASE("a site's signals tell clients that only knock from those that complete, by their prefix") {
+    for (const bool v6 : {false, true}) {
+        FastPath fast(make_plan());
+        const Client c{fast, v6};
+        const stages::PrefixTallies& counts = fast.worker->prefixes[c.syn().site];
+        const auto sum = [](const auto& tallies) {
+            std::uint32_t result = 0;
+            for (const auto& tally : tallies) result += tally.get();
+            return result;
+        };
+        CHECK(sum(counts.syns) == 1);
+        CHECK(sum(counts.handshakes) == 0);
+        (void)c.ack();
+        CHECK(sum(counts.handshakes) == 1);
+        for (std::size_t i = 0; i < counts.syns.size(); ++i)
+            CHECK(counts.syns[i].get() == counts.handshakes[i].get());
+    }
 }
 
-TEST_CASE("a site's signals tell clients that only knock from those that complete") {
+TEST_CASE("SYNs that give way to a flood while they are young are counted for their site") {
     FastPath fast(make_plan());
+    const std::size_t room = fast.worker->syns_v4.size();
+    // Each place is taken twice, and half of that is an hour old: nobody waits for those.
+    const auto knock = [&](std::size_t count, std::uint16_t third) {
+        for (std::size_t i = 0; i < count; ++i) {
+            Frame frame;
+            frame.ether(kRouterMac, kHostMac);
+            frame.ipv4("198." + std::to_string(third) + "." + std::to_string(i / 60000 % 250) + ".7",
+                       "203.0.113.10");
+            (void)fast.send(
+                frame.tcp({static_cast<std::uint16_t>(1024 + i % 60000), 443, kSyn, 1, 0}).bytes());
+        }
+    };
+    const auto forgotten = [&] {
+        std::uint64_t count = 0;
+        for (const auto& site : fast.worker->sites) count += site.syns_forgotten.get();
+        return count;
+    };
+    knock(room / 8, 18);
+    CHECK(forgotten() < room / 100);
+    knock(room, 19);
+    fast.advance(seconds(2));
+    const std::uint64_t before = forgotten();
+    CHECK(before > 0);
+    knock(room / 2, 20);
+    CHECK(forgotten() - before < room / 20);  // the old ones gave way
+    fast.advance(milliseconds(320));
+    knock(room * 2, 21);
+    CHECK(forgotten() - before > room);
+    std::uint64_t ages = 0;
+    for (const auto& site : fast.worker->sites) ages += site.forgotten_ms.get();
+    CHECK(ages / forgotten() < 320 + 32);
+}
+
+TEST_CASE("a handshake counts for its site although its flow is not kept there") {
+    FastPath fast(make_plan({.stranded = api::Stranded::kRehash}));
     const Client c{fast};
-    const auto& signals = fast.worker->sites[c.syn().site];
-    CHECK(std::popcount(signals.syn_prefixes.at(fast.worker->now_ns())) == 1);
-    CHECK(signals.prefixes.at(fast.worker->now_ns()) == 0);
-    (void)c.ack();
-    CHECK(signals.prefixes.at(fast.worker->now_ns()) == signals.syn_prefixes.at(fast.worker->now_ns()));
+    const Out first = c.syn();
+    darken(fast, api::SiteId{first.site}, false);
+    const Out second = c.ack();
+    CHECK(second.site != first.site);
+    CHECK(fast.worker->sites[first.site].handshakes.get() == 1);
+    CHECK(fast.worker->backends[first.backend].handshakes.get() == 1);
 }
 
 TEST_CASE("a SYN makes no flow entry; a repeated one is counted apart and goes to the same backend") {

@@ -96,3 +96,19 @@ TEST_CASE("1,000 pools, 16 sites, 10,000 backends: a site's switch leaves with t
     CHECK(switching < 50);
     CHECK(world.longest_call_ms < 500);
 }
+
+TEST_CASE(
+    "1,000 pools, 16 sites, 10,000 backends: one reading of handshakes while a flood comes everywhere") {
+    World world(big_config());
+    world.boot();
+    // Forged SYNs at every backend, of which next to nothing completes; at one site nothing at all does.
+    for (const config::Site& site : world.config().sites) world.clients[site.name] = {200, 0.02};
+    world.clients["site3"].complete = 0;
+    world.run(2s);
+    world.measures = true;
+    world.reading_ms = 0;
+    world.run(2s);
+    MESSAGE("the longest reading took " << world.reading_ms << " ms of work");
+    CHECK(world.site("site3").trickle);
+    CHECK(world.reading_ms < 100);
+}

@@ -315,6 +315,22 @@ config::Config probed_every(config::milliseconds interval, config::Config config
 
 }  // namespace
 
+TEST_CASE(
+    "a pool that rehashes moves its flows when its site trickles, and the trickle still shows the end") {
+    config::Config config = sample_config({.backends = 2});
+    for (config::Pool& pool : config.pools) pool.stranded = api::Stranded::kRehash;
+    const std::string pool = config.pools[0].name;
+    World world = trickling(config);
+    CHECK(world.gate("pangyo") == kTrickle);
+    CHECK_FALSE(world.gate("pangyo", pool).keep);
+    world.run(30s);
+    CHECK_FALSE(world.gate("pangyo", pool).keep);
+    world.clients["pangyo"].complete = 1;
+    world.run_until_gate(
+        "pangyo", [](const Gate& gate) { return gate == kOpen; }, 100s);
+    CHECK(world.gate("pangyo", pool) == kOpen);
+}
+
 TEST_CASE("a trickle that then answers badly still counts for max_dark_sites") {
     World world = trickling(sample_config({.backends = 2}));
     world.behave("pangyo", Cause::kBadStatus);

@@ -50,6 +50,16 @@ wire::StatsReply stats(std::uint64_t at_ms, std::uint64_t syns, std::uint64_t ac
         site.set_syns(syns);
         site.set_bytes(syns * 100);
         site.set_ack_advanced(7);
+        site.set_syns_forgotten(3);
+        site.set_forgotten_ms(300);
+    }
+    for (const std::uint32_t id : {3U, 5U, 999U}) {  // 5: known to no worker
+        auto& prefixes = *reply.add_prefixes();
+        prefixes.set_site(id);
+        for (std::uint32_t i = 0; i < 70; ++i) {  // more than there are: passed over
+            prefixes.add_syns(1000 + i);
+            prefixes.add_handshakes(i);
+        }
     }
     reply.mutable_workers(0)->add_sites()->set_site(999);  // no site of ours: passed over
     return reply;
@@ -62,6 +72,11 @@ TEST_CASE("signals are summed over workers, generations are the lowest") {
     REQUIRE(signals.sites.size() == 1);
     CHECK(signals.sites[0].site == api::SiteId(3));
     CHECK(signals.sites[0].ack_advanced == 14);
+    CHECK(signals.sites[0].count.site == api::SiteId(3));
+    CHECK(signals.sites[0].count.forgotten == 6);
+    CHECK(signals.sites[0].count.forgotten_ms == 600);
+    CHECK(signals.sites[0].count.prefixes.syns.front() == 1000);
+    CHECK(signals.sites[0].count.prefixes.completed.back() == 63);
     CHECK(signals.acknowledged == api::Generation(5));
     CHECK(signals.scanned == api::Generation(0));
     CHECK(app::signals_of({}).acknowledged == api::Generation(0));

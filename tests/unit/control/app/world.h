@@ -120,6 +120,7 @@ class World {
     /// one, the last one that switched a site, the longest.
     bool measures = false;
     double last_call_ms = 0, switching_call_ms = 0, longest_call_ms = 0;
+    double reading_ms = 0;  ///< the longest one that took the fast path's counters
     std::string state_file, intents_file;
 
     /// Backends' behaviour by address; the default answers.
@@ -343,6 +344,7 @@ class World {
             if (connected_ && signals) {
                 const app::Signals read = read_signals();
                 perform(timed([&] { return engine_->on_signals(read, now()); }));
+                reading_ms = std::max(reading_ms, last_call_ms);
             }
         } else {
             const Monotonic before = wakeup_;
@@ -358,32 +360,50 @@ class World {
         if (!fast.plan) return result;
         for (const api::PlanSite& site : fast.plan->sites) {
             if (acks[site.name]) ++ack_counts_[site.name];
-            result.sites.push_back({site.id, ack_counts_[site.name], prefixes(site.name)});
+            result.sites.push_back({site.id, ack_counts_[site.name], {site.id, {}, 0, 0}});
         }
         for (const api::PlanPool& pool : fast.plan->pools) {
             counts_[pool.name] += offered[pool.name] / 10;
             result.pools.push_back({pool.id, static_cast<std::uint64_t>(counts_[pool.name]), 0});
         }
-        for (const app::BackendStatus& backend : engine_->snapshot(now()).backends) {
+        if (!clients.empty()) count_clients(result);
+        result.acknowledged = result.scanned = fast.plan->generation;
+        return result;
+    }
+    void count_clients(app::Signals& result) {
+        const app::Snapshot seen = engine_->snapshot(now());
+        std::map<std::string, api::SiteId> ids;
+        for (const app::SiteStatus& site : seen.sites) ids.emplace(site.name, site.id);
+        std::map<api::SiteId, std::pair<double, double>> sums;
+        for (const app::BackendStatus& backend : seen.backends) {
+            const api::SiteId id = ids.at(backend.site);
             const auto at = clients.find(backend.site);
             auto& [syns, handshakes] = handshakes_[backend.id];
             if (at != clients.end()) {
                 // Of what the site's switch lets through.
-                const double share = static_cast<double>(gate(backend.site).admit.value()) / 65535;
+                const double share = static_cast<double>(fast.gate(id).admit.value()) / 65535;
                 syns += share * at->second.syns;
                 handshakes += share * at->second.syns * at->second.complete;
             }
             result.backends.push_back(
                 {backend.id, static_cast<std::uint64_t>(syns), static_cast<std::uint64_t>(handshakes)});
+            sums[id].first += syns;
+            sums[id].second += handshakes;
         }
         std::ranges::sort(result.backends, {}, &app::BackendSignal::backend);
-        result.acknowledged = result.scanned = fast.plan->generation;
-        return result;
+        for (app::SiteSignal& site : result.sites) {
+            const auto& [syns, handshakes] = sums[site.site];
+            spread(syns, site.count.prefixes.syns);
+            spread(handshakes, site.count.prefixes.completed);
+        }
     }
-    [[nodiscard]] failover::PrefixSets prefixes(const std::string& site) const {
-        const auto at = clients.find(site);
-        if (at == clients.end()) return {};
-        return {~std::uint64_t{0}, at->second.complete > 0 ? ~std::uint64_t{0} : 0};
+    /// Over all client prefixes, one after the other.
+    static void spread(double sum, std::array<std::uint32_t, api::kPrefixBuckets>& buckets) {
+        const auto whole = static_cast<std::uint64_t>(sum);
+        for (std::size_t i = 0; i < buckets.size(); ++i) {
+            const bool more = i * 29 % buckets.size() < whole % buckets.size();
+            buckets[i] = static_cast<std::uint32_t>(whole / buckets.size() + (more ? 1 : 0));
+        }
     }
     void launch(const health::ProbeRequest& probe) {
         const auto found = behaviour.find(probe.address);

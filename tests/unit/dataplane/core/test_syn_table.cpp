@@ -45,13 +45,16 @@ TEST_CASE("SYNs of one cache line: four live side by side, a fifth takes the old
         CHECK(table.find(key, 0, later)->backend == key);
     }
     // The same key again takes its own place; a free one goes before any other.
-    table.put(2, 0, {.isn = 9, .backend = 2, .time = later});
+    CHECK(table.put(2, 0, {.isn = 9, .backend = 2, .time = later}).time == 0);
     CHECK(table.find(2, 0, later)->isn == 9);
-    table.put(5, 0, {.isn = 1, .backend = 5, .time = later});
+    const SynEntry gone = table.put(5, 0, {.isn = 1, .backend = 5, .time = later});
+    CHECK(gone.key == 1);
+    CHECK(gone.backend == 1);
+    CHECK(SynTable::age_ms(gone, later) / 32 == 900 / 32);
     CHECK(table.find(1, 0, later) == nullptr);
     for (std::uint64_t key = 2; key <= 5; ++key) CHECK(table.find(key, 0, later) != nullptr);
     table.find(3, 0, later)->time = 0;
-    table.put(6, 0, {.isn = 1, .backend = 6, .time = later});
+    CHECK(table.put(6, 0, {.isn = 1, .backend = 6, .time = later}).time == 0);
     for (const std::uint64_t key : {2U, 4U, 5U, 6U}) CHECK(table.find(key, 0, later) != nullptr);
 }
 
