@@ -5,23 +5,36 @@
 
 namespace detour::app {
 
+Engine::Impl::Better Engine::Impl::better_than(const Part& part) const {
+    Better better;
+    const auto tier = [&](Index site) { return config_.sites[site].tier; };
+    for (const Index index : fleet_.pools[part.pool].parts) {
+        const Part& other = fleet_.parts[index];
+        if (tier(other.site) >= tier(part.site)) continue;
+        better.any = true;
+        better.takes |= takes(fleet_, other);
+    }
+    return better;
+}
+
+/// Better sites take new flows of all its pools.
+bool Engine::Impl::stands_by(const SiteState& site) const {
+    return std::ranges::all_of(site.parts, [&](Index index) {
+        const Part& part = fleet_.parts[index];
+        return part.weight == 0 || better_than(part).takes;
+    });
+}
+
 /// A pool of it has better sites, and none of them takes new flows.
 Needs Engine::Impl::needs() const {
     Needs needs;
     needs.fail_static = fail_static_;
-    const auto tier = [&](Index site) { return config_.sites[site].tier; };
     for (Index i = 0; i < fleet_.sites.size(); ++i) {
         const SiteState& site = fleet_.sites[i];
         if (!config_.sites[i].activation.configured() || site.admission.drained()) continue;
         const auto lacks_better = [&](Index index) {
-            std::size_t better = 0;
-            for (const Index other : fleet_.pools[fleet_.parts[index].pool].parts) {
-                const Part& part = fleet_.parts[other];
-                if (tier(part.site) >= tier(i)) continue;
-                if (takes(fleet_, part)) return false;
-                ++better;
-            }
-            return better > 0 && fleet_.parts[index].weight > 0;
+            const Better better = better_than(fleet_.parts[index]);
+            return better.any && !better.takes && fleet_.parts[index].weight > 0;
         };
         if (std::ranges::any_of(site.parts, lacks_better)) needs.sites.push_back(site.name);
     }

@@ -2,6 +2,7 @@
 // collects the actions. Private to control/app/engine*.cpp:
 //   engine.cpp          inputs, adoption, plan, collecting actions
 //   engine_probes.cpp   what to probe when, results, bursts
+//   engine_activation.cpp which sites of a lower tier are needed
 //   engine_tunnel.cpp   which VIP a tunnel probe goes to
 //   engine_signals.cpp  what is heard beside probes: BFD, the fast path's counters
 //   engine_verdicts.cpp sites and pools going dark and coming back, rails, fail static
@@ -85,6 +86,7 @@ class Engine::Impl {
     void start_burst(SiteState& site, const std::string& reason);
     void check_burst(SiteState& site);
     void end_burst(SiteState& site);
+    void ask_at_once(const SiteState& site);
 
     // engine_signals.cpp
     void read_acks(const Signals& signals);
@@ -92,6 +94,7 @@ class Engine::Impl {
     void judge_way_back(SiteState& site);
     void lose_way_back(SiteState& site, const failover::Evidence& evidence);
     void watch_trickle(SiteState& site);
+    void hold_trickle(SiteState& site);
     [[nodiscard]] bool answers_now(const SiteState& site) const;
     void update_bfd(SiteState& site);
     void tick_bfd(SiteState& site);
@@ -153,6 +156,15 @@ class Engine::Impl {
     void ask_ready();
     [[nodiscard]] bool on_ready(std::uint64_t serial, const health::Outcome& outcome);
     void forget_asked();
+
+    // engine_activation.cpp
+    /// What the parts of its pool in better tiers do.
+    struct Better {
+        bool any = false;
+        bool takes = false;
+    };
+    [[nodiscard]] Better better_than(const Part& part) const;
+    [[nodiscard]] bool stands_by(const SiteState& site) const;
 
     // engine_capacity.cpp
     [[nodiscard]] bool knows_capacity() const;

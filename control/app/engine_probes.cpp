@@ -195,6 +195,12 @@ void Engine::Impl::start_burst(SiteState& site, const std::string& reason) {
     site.dirty = true;
 }
 
+/// Where all are down and no burst can be: a bad answer is an answer too.
+void Engine::Impl::ask_at_once(const SiteState& site) {
+    for (std::size_t i = 0; i < std::min(site.targets.size(), kBurstBackends); ++i)
+        due_.set(site.targets[i], now_.monotonic);
+}
+
 /// Ends the burst when each member has answered a probe of it or is down; takes the verdict as soon as it is
 /// clear.
 void Engine::Impl::check_burst(SiteState& site) {

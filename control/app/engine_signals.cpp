@@ -6,6 +6,11 @@
 
 namespace detour::app {
 
+namespace {
+/// A trickle of a standby that nobody comes to.
+constexpr std::chrono::seconds kUnaskedFor{10};
+}  // namespace
+
 using failover::BfdPath;
 using failover::Evidence;
 using failover::Phase;
@@ -60,7 +65,7 @@ void Engine::Impl::judge_way_back(SiteState& site) {
     const bool takes = phase == Phase::kLive || phase == Phase::kRamping;
     const bool counts = takes && !site.admission.drained() && !fail_static_;
     if (!counts) site.way_back_since = now_.monotonic;
-    if (site.admission.trickles()) return;
+    if (site.admission.trickles() || phase == Phase::kHeld) return;
     const Evidence evidence =
         counts ? passive_.evidence(site.id, site.way_back_since, round_trip(site)) : Evidence{};
     site.dirty |= site.way_back_blind != evidence.blind;
@@ -100,6 +105,7 @@ void Engine::Impl::lose_way_back(SiteState& site, const Evidence& evidence) {
     site.admission.start_trickle();
     site.flaps.note(flap_rules(), now_.wall);
     site.trickle = {};
+    site.unasked_since.reset();
     site.way_back_since = now_.monotonic;
     site.touched = true;
     site.way_back = evidence.to_string();
@@ -108,12 +114,32 @@ void Engine::Impl::lose_way_back(SiteState& site, const Evidence& evidence) {
 }
 
 void Engine::Impl::watch_trickle(SiteState& site) {
-    site.trickle.add(passive_.expected(site.id), passive_.completed(site.id));
+    const double expected = passive_.expected(site.id);
+    site.trickle.add(expected, passive_.completed(site.id));
+    if (expected > 0 || !stands_by(site)) {
+        site.unasked_since.reset();
+    } else if (!site.unasked_since) {
+        site.unasked_since = now_.monotonic;
+    } else if (now_.monotonic - *site.unasked_since >= kUnaskedFor && !on_hold()) {
+        return hold_trickle(site);
+    }
     if (!site.trickle.well() || on_hold() || waits_for_flaps(site)) return;
     site.admission.lighten(now_, rules(site));
     site.answers_since.reset();
     site.way_back.clear();
     site.trickle = {};
+    mark(site);
+}
+
+/// A standby that clients have left can't show that its way back works again. It no longer counts as taken
+/// away, comes back when an operator says so, and takes what no other site can.
+void Engine::Impl::hold_trickle(SiteState& site) {
+    site.admission.hold_trickle();
+    site.unasked_since.reset();
+    site.reported = Phase::kHeld;
+    event(EventKind::kAlarm, site,
+          "stands by with its way back lost, and no client asks it who could show the end: held until "
+          "undrained");
     mark(site);
 }
 
@@ -143,6 +169,7 @@ void Engine::Impl::update_bfd(SiteState& site) {
     for (const BfdSession& session : site.bfd) paths.push_back(session.path);
     if (!site.bfd_watch.update(paths, now_.monotonic, confirm_time(site))) return;
     start_burst(site, "all its BFD sessions are down");
+    if (!site.burst) ask_at_once(site);
 }
 
 /// A far site must be able to answer within it.

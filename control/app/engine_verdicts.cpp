@@ -53,8 +53,7 @@ void Engine::Impl::judge(SiteState& site) {
         if (!looks.dark || on_hold() || fail_static_) return;
         if (all_look_dark()) return enter_static();
         // Nothing answers well now: it is as dark as any other.
-        site.admission.end_trickle(looks.bad_answers);
-        site.trickle_ended = now_.monotonic;
+        site.admission.end_trickle(now_, looks.bad_answers);
         site.answers_since.reset();
         site.way_back.clear();
         mark(site);
@@ -162,10 +161,8 @@ void Engine::Impl::enter_static() {
         const auto dark_at = site.admission.dark_at();
         if (dark_at && now_.monotonic - *dark_at <= static_window()) {
             site.admission.relight();
-            site.flaps.take_back();
+            if (!site.admission.trickles()) site.flaps.take_back();
         }
-        if (site.trickle_ended && now_.monotonic - *site.trickle_ended <= static_window())
-            site.admission.start_trickle();  // it was this host that heard nothing
         if (site.burst) end_burst(site);
         mark(site);
     }

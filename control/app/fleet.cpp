@@ -314,11 +314,7 @@ Looks look(const Fleet& fleet, const SiteState& site, double dark_threshold) {
         if (state == State::kUp || (state == State::kUnknown && !dark)) ++alive;
         if (state == State::kDown && health::answered(target.state.last())) bad_answers = true;
     }
-    // Where nobody could be asked, probes have said already why: badly, or not at all.
-    const bool unasked = std::all_of(site.targets.begin(), site.targets.end(), [&](Index index) {
-        return fleet.targets[index].state.state() == State::kDown;
-    });
-    if (site.bfd_watch.dark()) return {true, unasked && bad_answers};
+    if (site.bfd_watch.dark()) return {true, false};  // who was asked did not even answer badly
     if (counted == 0) return {dark, false};
     return {alive <= dark_threshold * counted, bad_answers || alive > 0};
 }

@@ -157,10 +157,10 @@ struct SiteState {
     std::string way_back;              ///< what speaks against its way back to the clients; empty: nothing
     health::Monotonic way_back_since;  ///< readings from before say nothing of now
     bool way_back_blind = false;       ///< a flood hides its handshakes
-    std::optional<health::Monotonic> trickle_ended;  ///< for want of answers
-    std::string way_back_rail;                       ///< that keeps it from going dark for that; empty: none
+    std::string way_back_rail;         ///< that keeps it from going dark for that; empty: none
     failover::TrickleWatch trickle;
-    const char* dark_rule = "";  ///< by which it went dark
+    std::optional<health::Monotonic> unasked_since;  ///< it trickles, stands by, and no client comes
+    const char* dark_rule = "";                      ///< by which it went dark
 
     failover::Verdict verdict = failover::Verdict::kUnknown;
     health::WallTime since;

@@ -130,10 +130,20 @@ void Admission::start_trickle() noexcept {
     record_.bad_answers = true;  // it is not silent
 }
 
-void Admission::end_trickle(bool bad_answers) noexcept {
+void Admission::end_trickle(Now now, bool bad_answers) noexcept {
     if (!trickles()) return;
+    before_ = record_;
+    dark_at_ = now.monotonic;
     record_.trickle = false;
     record_.bad_answers = bad_answers;
+}
+
+void Admission::hold_trickle() noexcept {
+    if (!trickles()) return;
+    before_.reset();
+    dark_at_.reset();
+    record_.trickle = false;
+    record_.phase = Phase::kHeld;
 }
 
 void Admission::relight() noexcept {

@@ -89,8 +89,10 @@ class Admission {
     /// when its way back works again. No effect in other phases.
     void start_trickle() noexcept;
     /// It is silent now: takes nothing.
-    void end_trickle(bool bad_answers) noexcept;
-    /// darken() was a mistake of ours (everything looked dark): as it was before.
+    void end_trickle(Now now, bool bad_answers) noexcept;
+    /// Nobody asks what trickles, so nothing will show that it is well: held. No effect when it does not.
+    void hold_trickle() noexcept;
+    /// darken() or end_trickle() was a mistake of ours (everything looked dark): as it was before.
     void relight() noexcept;
     /// It answers again. Ramps, or holds when it was dark for too long or under a drain.
     void lighten(Now now, const AdmissionRules& rules);
@@ -122,7 +124,7 @@ class Admission {
     [[nodiscard]] bool has_let_go() const noexcept { return let_go_; }
     /// Dark with a trickle of new flows.
     [[nodiscard]] bool trickles() const noexcept { return record_.phase == Phase::kDark && record_.trickle; }
-    /// Of darken() in this run; absent when dark was adopted or restored.
+    /// Of darken() or end_trickle() in this run; absent when dark was adopted or restored.
     [[nodiscard]] std::optional<Monotonic> dark_at() const noexcept { return dark_at_; }
 
   private:

@@ -67,4 +67,20 @@ inline config::Config sample_config(const Shape& shape = {}) {
     return result;
 }
 
+/// The pool's data has one writer; its `ready` probe asks for /primary.
+inline void write_once(config::Pool& pool) {
+    pool.data = config::Data::kSingleWriter;
+    pool.ready = pool.health;
+    pool.ready.type = config::ProbeType::kHttp;
+    pool.ready.path = "/primary";
+    pool.ready.status = {200};
+}
+
+/// As sample_config(), and the first pool's data has one writer.
+inline config::Config writer_config(const Shape& shape = {}) {
+    config::Config config = sample_config(shape);
+    write_once(config.pools[0]);
+    return config;
+}
+
 }  // namespace detour::test

@@ -20,17 +20,6 @@ double admit(World& world, const std::string& site, const std::string& pool = "p
     return static_cast<double>(world.gate(site, pool).admit.value()) / 65535;
 }
 
-config::Config writer_config(const Shape& shape = {}) {
-    config::Config config = sample_config(shape);
-    config::Pool& pool = config.pools[0];
-    pool.data = config::Data::kSingleWriter;
-    pool.ready = pool.health;
-    pool.ready.type = config::ProbeType::kHttp;
-    pool.ready.path = "/primary";
-    pool.ready.status = {200};
-    return config;
-}
-
 std::vector<std::string> goes_to(World& world) {
     std::vector<std::string> sites;
     for (const config::Site& site : world.config().sites) {

@@ -315,6 +315,60 @@ config::Config probed_every(config::milliseconds interval, config::Config config
 
 }  // namespace
 
+namespace {
+
+/// pangyo and chuncheon are active again, anyang and gasan stand by; gasan trickles, and nobody comes to it.
+World standby_trickling() {
+    config::Config config = sample_config({.sites = {"pangyo", "chuncheon", "anyang", "gasan"}});
+    for (const std::size_t standby : {2U, 3U}) config.sites[standby].tier = config::SiteTier::kHot;
+    config.failover.ramp = config::milliseconds{1000};
+    World world = booted(config);
+    for (const char* active : {"pangyo", "chuncheon"}) world.behave(active, Cause::kTimeout);
+    world.run(2s);
+    for (const char* standby : {"anyang", "gasan"}) world.clients[standby] = {10, 1};
+    world.run(2s);
+    world.clients["gasan"].complete = 0;
+    (void)world.run_until_gate(
+        "gasan", [](const Gate& gate) { return gate == kTrickle; }, 2s);
+    world.run(20s);
+    CHECK(world.site("gasan").trickle);  // clients ask it: they will show the end
+    for (const char* active : {"pangyo", "chuncheon"}) world.behave(active, Cause::kOk);
+    for (const char* standby : {"anyang", "gasan"}) world.clients[standby] = {0, 0};
+    world.run(5s);
+    CHECK(world.site("gasan").trickle);
+    world.events.clear();
+    world.run(20s);
+    return world;
+}
+
+}  // namespace
+
+TEST_CASE("a standby that trickles while nobody comes is held: it no longer counts as taken away") {
+    World world = standby_trickling();
+    CHECK_FALSE(world.site("gasan").trickle);
+    CHECK(world.site("gasan").held);
+    CHECK(world.site("gasan").reason.find("clients don't get through") != std::string::npos);
+    CHECK(world.count(EventKind::kAlarm) == 1);
+    world.behave("pangyo", Cause::kBadStatus);  // max_dark_sites is 1
+    world.run(3s);
+    CHECK(closed(world.gate("pangyo")));
+    world.restart_control();
+    world.run(3s);
+    CHECK(world.site("gasan").held);
+    REQUIRE(world.undrain("gasan"));
+    world.run(10s);
+    CHECK(world.gate("gasan") == kOpen);
+    CHECK(world.verdict("gasan") == Verdict::kHealthy);
+}
+
+TEST_CASE("a standby that is held for its way back still takes what no other site can") {
+    World world = standby_trickling();
+    for (const char* other : {"pangyo", "chuncheon", "anyang"}) world.behave(other, Cause::kTimeout);
+    world.run(3s);
+    CHECK(world.gate("gasan") == kOpen);
+    CHECK(world.verdict("gasan") == Verdict::kHealthy);
+}
+
 TEST_CASE(
     "a pool that rehashes moves its flows when its site trickles, and the trickle still shows the end") {
     config::Config config = sample_config({.backends = 2});

@@ -67,13 +67,6 @@ class History {
         return config;
     }
 
-    static void write_once(config::Pool& pool) {
-        pool.data = config::Data::kSingleWriter;
-        pool.ready = pool.health;
-        pool.ready.type = config::ProbeType::kHttp;
-        pool.ready.path = "/primary";
-    }
-
     /// What the pools offer, and what their data layer says.
     void offer() {
         for (const config::Pool& pool : world_.config().pools) world_.offered[pool.name] = below(600);

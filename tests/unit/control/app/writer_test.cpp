@@ -13,17 +13,6 @@ namespace {
 
 const Gate kOpen{};
 
-config::Config writer_config(const Shape& shape = {}) {
-    config::Config config = sample_config(shape);
-    config::Pool& pool = config.pools[0];
-    pool.data = config::Data::kSingleWriter;
-    pool.ready = pool.health;
-    pool.ready.type = config::ProbeType::kHttp;
-    pool.ready.path = "/primary";
-    pool.ready.status = {200};
-    return config;
-}
-
 /// Where new flows of the pool may go.
 std::vector<std::string> goes_to(World& world, const std::string& pool = "pool0") {
     std::vector<std::string> sites;

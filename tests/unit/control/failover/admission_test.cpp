@@ -246,10 +246,27 @@ TEST_CASE("a site that answers probes but not its clients keeps 1 % of its new f
     Admission silent = site;
     site.tick(at(103s + 10min), kRules);  // nobody asked for a while: that says nothing
     CHECK(site.gate() == gate_of(kRampFloor.value(), 65535, true));
-    silent.end_trickle(false);
+    silent.end_trickle({}, false);
     CHECK(silent.gate() == gate_of(0, 65535, true));
     silent.tick(at(103s), kRules);
     CHECK(silent.gate() == gate_of(0, 0, false));
+
+    // A mistake: it trickles on.
+    Admission again = site;
+    again.end_trickle(at(104s), false);
+    CHECK(again.dark_at() == at(104s).monotonic);
+    again.relight();
+    CHECK(again.trickles());
+    CHECK(again.record() == site.record());
+
+    Admission held = site;
+    held.hold_trickle();
+    CHECK(held.phase() == Phase::kHeld);
+    CHECK(held.gate() == gate_of(0, 0, true));
+    held.release(at(105s), kRules);
+    CHECK(held.phase() == Phase::kRamping);
+    held.hold_trickle();
+    CHECK(held.phase() == Phase::kRamping);  // only what trickles
 
     Admission adopted;
     adopted.adopt(site.gate(), site.record(), kRules, at(500s));
