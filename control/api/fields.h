@@ -344,11 +344,22 @@ void fields(V& v, Like<PoolDiff> auto& x) {
 }
 
 template <class V>
+void fields(V& v, Like<PoolSiteDiff> auto& x) {
+    v("pool", x.pool);
+    v("site", x.site);
+    v("before", x.before);
+    v("after", x.after);
+    v.optional("flows", x.flows);
+    v.optional("flows_lost", x.flows_lost);
+}
+
+template <class V>
 void fields(V& v, Like<ConfigDiff> auto& x) {
     v("changed", x.changed);
     v("changes", x.changes);
     v("moves", x.moves);
     v("pools", x.pools);
+    v.optional("sites", x.sites);
     v.optional("warnings", x.warnings);
 }
 

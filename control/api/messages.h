@@ -330,6 +330,16 @@ struct PoolDiff {
     std::optional<std::uint64_t> flows_lost;  ///< established flows of backends that go; absent: not known
 };
 
+/// The same at one of its sites.
+struct PoolSiteDiff {
+    std::string pool;
+    std::string site;
+    double before = 0;                        ///< share of the pool's new flows
+    double after = 0;                         ///< the same, then
+    std::optional<std::uint64_t> flows;       ///< established there; absent: not known
+    std::optional<std::uint64_t> flows_lost;  ///< of these, those of backends that go
+};
+
 struct ConfigDiffRequest {
     std::string path;  ///< empty: the one that a reload would read
 };
@@ -339,7 +349,8 @@ struct ConfigDiff {
     bool changed = false;
     std::vector<std::string> changes;  ///< one sentence each
     std::vector<Move> moves;
-    std::vector<PoolDiff> pools;  ///< of those that something happens to
+    std::vector<PoolDiff> pools;      ///< of those that something happens to
+    std::vector<PoolSiteDiff> sites;  ///< the same
     std::vector<std::string> warnings;
 };
 

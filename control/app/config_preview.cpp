@@ -1,6 +1,7 @@
 #include "control/app/config_preview.h"
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <set>
 
@@ -94,43 +95,67 @@ const api::Vip* common_vip(const config::Pool& pool, const std::set<api::Vip>& o
     return nullptr;
 }
 
-std::uint64_t flows_lost(const PreviewInput& input, const config::Pool& pool,
-                         const std::set<api::IpAddress>& left) {
-    std::uint64_t lost = 0;
+/// What happens to one pool, in all and by site.
+struct PoolChange {
+    control::PoolDiff whole;
+    std::map<std::string, control::PoolSiteDiff> sites;
+};
+
+/// Those of backends that are not `left` are lost.
+void count_flows(const PreviewInput& input, const std::set<api::IpAddress>& left, PoolChange& change) {
+    change.whole.flows_lost = 0;
     for (const BackendStatus& backend : input.snapshot.backends) {
-        if (backend.pool != pool.name || left.contains(backend.address)) continue;
+        if (backend.pool != change.whole.pool) continue;
         const auto found = input.flows.find(backend.id);
-        if (found != input.flows.end()) lost += found->second;
+        const std::uint64_t flows = found == input.flows.end() ? 0 : found->second;
+        const std::uint64_t lost = left.contains(backend.address) ? 0 : flows;
+        control::PoolSiteDiff& site = change.sites[backend.site];
+        site.flows = site.flows.value_or(0) + flows;
+        site.flows_lost = site.flows_lost.value_or(0) + lost;
+        *change.whole.flows_lost += lost;
     }
-    return lost;
 }
 
-control::PoolDiff compare(const PreviewInput& input, const config::Pool& pool, const api::Vip& vip,
-                          const std::pair<const Side&, const Side&>& sides,
-                          std::vector<control::Move>& moves) {
-    control::PoolDiff diff;
-    diff.pool = pool.name;
+/// Places the same random flows on both sides.
+void compare(const PreviewInput& input, const api::Vip& vip, const std::pair<const Side&, const Side&>& sides,
+             PoolChange& change, std::vector<control::Move>& moves) {
+    control::PoolDiff& diff = change.whole;
     std::mt19937_64 random(1);  // the same flows each time: two looks at one change agree
     const std::size_t count = std::clamp<std::size_t>(
         kFlowsInAll / std::max<std::size_t>(1, input.now.pools.size()), 256, kFlowsOfPool);
+    const double each = 1 / static_cast<double>(count);
     std::map<std::pair<std::string, std::string>, std::size_t> moved;
     std::size_t reshuffled = 0;
     for (std::size_t i = 0; i < count; ++i) {
         const plan::Flow flow = random_flow(random, vip);
         const Place before = sides.first.of(flow);
         const Place after = sides.second.of(flow);
+        if (!before.site.empty()) change.sites[before.site].before += each;
+        if (!after.site.empty()) change.sites[after.site].after += each;
         if (before.site != after.site)
             ++moved[{before.site, after.site}];
         else if (before.backend != after.backend)
             ++reshuffled;
     }
     for (const auto& [ends, flows] : moved) {
-        const double share = static_cast<double>(flows) / static_cast<double>(count);
+        const double share = static_cast<double>(flows) * each;
         diff.moved += share;
-        if (share >= kWorthTelling) moves.push_back({pool.name, ends.first, ends.second, share});
+        if (share >= kWorthTelling) moves.push_back({diff.pool, ends.first, ends.second, share});
     }
-    diff.reshuffled = static_cast<double>(reshuffled) / static_cast<double>(count);
-    return diff;
+    diff.reshuffled = static_cast<double>(reshuffled) * each;
+}
+
+/// Of a pool that something happens to, the sites where something does.
+void tell(PoolChange change, control::ConfigDiff& diff) {
+    const control::PoolDiff& whole = change.whole;
+    if (whole.moved == 0 && whole.reshuffled == 0 && whole.flows_lost.value_or(0) == 0) return;
+    for (auto& [name, site] : change.sites) {
+        if (std::abs(site.before - site.after) < kWorthTelling && site.flows_lost.value_or(0) == 0) continue;
+        site.pool = whole.pool;
+        site.site = name;
+        diff.sites.push_back(std::move(site));
+    }
+    diff.pools.push_back(std::move(change.whole));
 }
 
 /// A weight that the configuration has changed gives way.
@@ -200,19 +225,18 @@ api::Result<control::ConfigDiff> preview(const PreviewInput& input) {
     }
     for (const config::Pool& pool : input.now.pools) {
         const api::Vip* vip = common_vip(pool, vips);
-        control::PoolDiff one;
-        one.pool = pool.name;
+        PoolChange one;
+        one.whole.pool = pool.name;
         std::set<api::IpAddress> left;
+        compare(input, vip == nullptr ? pool.vips.front() : *vip, {*before, *after}, one, diff.moves);
         if (vip == nullptr) {
-            one.moved = 1;
+            one.whole.moved = 1;
             diff.warnings.push_back("pool " + pool.name + " is gone: its VIPs are no longer served");
         } else {
-            one = compare(input, pool, *vip, {*before, *after}, diff.moves);
             for (const config::Backend& backend : next_pools.at(*vip)->backends) left.insert(backend.address);
         }
-        if (!input.flows.empty()) one.flows_lost = flows_lost(input, pool, left);
-        if (one.moved > 0 || one.reshuffled > 0 || one.flows_lost.value_or(0) > 0)
-            diff.pools.push_back(std::move(one));
+        if (!input.flows.empty()) count_flows(input, left, one);
+        tell(std::move(one), diff);
     }
     return diff;
 }

@@ -115,9 +115,17 @@ awaitable<control::Outcome<control::ReloadReply>> Service::reload(
                                  "control.state_dir is another one: a restart would not find what ran "
                                  "before. Apply it without --confirm-within"));
     }
+    // Said aloud: who asks for a way back must not believe that there is one.
+    if (confirm_within && !reply.changed) {
+        unlock();
+        co_return Reply(
+            tl::unexpect,
+            ApiError(api::ErrorCode::kNotFound, "putting the configuration on trial",
+                     "what is on disk is in force already, so there is nothing to take back. With "
+                     "--watch a changed file is in force by itself, half a second later"));
+    }
     std::optional<Trial> trial;
-    if (confirm_within && reply.changed)
-        trial = Trial{text_mark(read.text), options_.now().wall + *confirm_within, false};
+    if (confirm_within) trial = Trial{text_mark(read.text), options_.now().wall + *confirm_within, false};
     if (trial) {
         if (auto kept = co_await keep_for_trial(*trial); !kept) {
             unlock();

@@ -103,6 +103,33 @@ std::string render(const ReloadReply& reply, const View& view) {
            "\n";
 }
 
+namespace {
+
+/// `tone` when there are any.
+Cell flows_cell(const std::optional<std::uint64_t>& flows, Tone tone) {
+    return {flows ? count_text(*flows) : "not known", flows.value_or(0) > 0 ? tone : Tone::kPlain};
+}
+
+std::string site_changes(const std::vector<PoolSiteDiff>& sites, const View& view) {
+    Table table({{"POOL"},
+                 {"SITE"},
+                 {"NEW FLOWS NOW", Align::kRight},
+                 {"THEN", Align::kRight},
+                 {"ESTABLISHED FLOWS", Align::kRight},
+                 {"LOST", Align::kRight}});
+    for (const PoolSiteDiff& site : sites) {
+        table.row({{site.pool},
+                   {site.site},
+                   {percent_text(site.before)},
+                   {percent_text(site.after), site.after == 0 ? Tone::kWarning : Tone::kPlain},
+                   flows_cell(site.flows, Tone::kPlain),
+                   flows_cell(site.flows_lost, Tone::kBad)});
+    }
+    return table.render(view.colour);
+}
+
+}  // namespace
+
 std::string render(const ConfigDiff& diff, const View& view) {
     if (!diff.changed) return "it says what the running configuration says; nothing would change\n";
     std::string out = plural(diff.changes.size(), "change") + "\n";
@@ -113,14 +140,13 @@ std::string render(const ConfigDiff& diff, const View& view) {
                  {"OTHER BACKEND, SAME SITE", Align::kRight},
                  {"ESTABLISHED FLOWS LOST", Align::kRight}});
     for (const PoolDiff& pool : diff.pools) {
-        const bool lost = pool.flows_lost.value_or(0) > 0;
         pools.row({{pool.pool},
                    {percent_text(pool.moved), pool.moved > 0 ? Tone::kWarning : Tone::kPlain},
                    {percent_text(pool.reshuffled)},
-                   {pool.flows_lost ? count_text(*pool.flows_lost) : "not known",
-                    lost ? Tone::kBad : Tone::kPlain}});
+                   flows_cell(pool.flows_lost, Tone::kBad)});
     }
     out += "\n" + pools.render(view.colour);
+    if (!diff.sites.empty()) out += "\n" + site_changes(diff.sites, view);
     Table moves({{"POOL"}, {"FROM"}, {"TO"}, {"SHARE OF POOL", Align::kRight}});
     for (const Move& move : diff.moves) {
         const std::string nowhere = "(nowhere)";

@@ -145,6 +145,19 @@ TEST_CASE("a preview shows what then happens, by pool and site") {
         to_others += move.share;
     }
     CHECK(to_others == doctest::Approx(diff->pools[0].moved));
+    REQUIRE(diff->sites.size() == 3);
+    double before = 0;
+    double after = 0;
+    for (const control::PoolSiteDiff& site : diff->sites) {
+        CHECK(site.pool == "pool1");
+        CHECK(site.before == doctest::Approx(1.0 / 3).epsilon(0.1));
+        CHECK(site.after == doctest::Approx(site.site == "pangyo" ? 0 : 0.5).epsilon(0.1));
+        CHECK_FALSE(site.flows);  // nobody has counted
+        before += site.before;
+        after += site.after;
+    }
+    CHECK(before == doctest::Approx(1));
+    CHECK(after == doctest::Approx(1));
     // The plan that the engine then makes is the one that was asked.
     world.reload(next);
     const auto again = app::preview({world.engine().snapshot(world.now()), input.now, next, {}});
@@ -165,6 +178,10 @@ TEST_CASE("a preview counts the established flows of backends that go, and minds
     REQUIRE(diff);
     REQUIRE(diff->pools.size() == 1);
     CHECK(diff->pools[0].flows_lost == 10U);
+    REQUIRE(diff->sites.size() == 1);  // of the others nothing changes
+    CHECK(diff->sites[0].site == "pangyo");
+    CHECK(diff->sites[0].flows == 20U);
+    CHECK(diff->sites[0].flows_lost == 10U);
     CHECK(diff->pools[0].moved < 0.02);
     CHECK(diff->pools[0].reshuffled == doctest::Approx(0.25).epsilon(0.3));
     CHECK(diff->changes.front().find(gone.to_string()) != std::string::npos);
@@ -177,6 +194,8 @@ TEST_CASE("a preview counts the established flows of backends that go, and minds
     REQUIRE(other);
     CHECK(other->warnings.size() == 1);
     CHECK(other->pools[0].moved == 1);
+    for (const control::PoolSiteDiff& site : other->sites) CHECK(site.after == 0);
+    CHECK(other->sites.size() == 2);  // anyang is drained
 }
 
 TEST_CASE("files that change are noticed once, whatever way they are replaced; others are not") {
