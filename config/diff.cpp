@@ -53,6 +53,7 @@ void add_singletons(const Config& config, Map& out) {
     out["control.probe_mark"] = std::to_string(config.control.probe_mark);
     out["failover.panic_threshold"] = fmt::format("{}", config.failover.panic_threshold);
     out["failover.dark_threshold"] = fmt::format("{}", config.failover.dark_threshold);
+    out["failover.return_threshold"] = fmt::format("{}", config.failover.return_threshold);
     out["failover.overprovisioning"] = fmt::format("{}", config.failover.overprovisioning);
     out["failover.max_dark_sites"] = std::to_string(config.failover.max_dark_sites);
     out["failover.shed"] = api::to_string(config.failover.shed);

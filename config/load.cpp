@@ -101,6 +101,7 @@ void read_failover(Section& section, Failover& failover) {
     using namespace std::chrono_literals;
     section.real("panic_threshold", failover.panic_threshold, 0, 1, "a number from 0 to 1");
     section.real("dark_threshold", failover.dark_threshold, 0, 1, "a number from 0 to 1");
+    section.real("return_threshold", failover.return_threshold, 0, 1, "a number from 0 to 1");
     section.real("overprovisioning", failover.overprovisioning, 1, 10, "a number from 1 to 10");
     section.integer("max_dark_sites", failover.max_dark_sites, 0, api::kMaxSites);
     (void)section.choice<api::Refusal>("shed", failover.shed, kRefusals);

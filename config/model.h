@@ -210,6 +210,8 @@ struct Control {
 struct Failover {
     double panic_threshold = 0.5;  ///< 0 … 1 of a site's backends
     double dark_threshold = 0.0;   ///< share of a site's backends at or below which it is dark
+    double return_threshold =
+        0.0;  ///< share above which a dark one comes back; dark_threshold where that is higher
     /// A site takes its whole share while its healthy part times this is 1 or more. 1 … 10.
     double overprovisioning = 1.4;
     std::uint32_t max_dark_sites = 1;

@@ -48,7 +48,7 @@ void Engine::Impl::mark(SiteState& site) {
 }
 
 void Engine::Impl::judge(SiteState& site) {
-    const Looks looks = look(fleet_, site, config_.failover.dark_threshold);
+    const Looks looks = look(fleet_, site, config_.failover);
     if (site.admission.trickles()) {
         if (!looks.dark || on_hold() || fail_static_) return;
         if (all_look_dark()) return enter_static();
@@ -94,11 +94,21 @@ void Engine::Impl::refuse_dark(SiteState& site, const std::string& rail) {
     site.dirty = true;
 }
 
+namespace {
+
+const char* dark_rule(bool bfd, bool bad_answers) {
+    if (bfd) return "BFD: all its sessions are down and no probe was answered within confirm_timeout";
+    if (bad_answers)
+        return "the burst failed: no more than dark_threshold of the site's backends answer well; counts for "
+               "max_dark_sites";
+    return "the burst failed: none of the site's backends answers";
+}
+
+}  // namespace
+
 void Engine::Impl::darken(SiteState& site, bool bad_answers) {
     site.admission.darken(now_, bad_answers);
-    site.dark_rule = site.bfd_watch.dark()
-                         ? "BFD: all its sessions are down and no probe was answered within confirm_timeout"
-                         : "the burst failed: no more than dark_threshold of the site's backends answer";
+    site.dark_rule = dark_rule(site.bfd_watch.dark(), bad_answers);
     site.flaps.note(flap_rules(), now_.wall);
     site.touched = true;
     site.refused.clear();
@@ -137,7 +147,7 @@ bool Engine::Impl::all_look_dark() const {
         any = true;
         if (site.answers_since) return false;  // waits for its flaps, but is there
         if (site.admission.phase() == Phase::kDark && !site.admission.trickles()) continue;
-        if (!look(fleet_, site, config_.failover.dark_threshold).dark) return false;
+        if (!look(fleet_, site, config_.failover).dark) return false;
     }
     return any;
 }
@@ -175,7 +185,7 @@ void Engine::Impl::leave_static() {
     for (SiteState& site : fleet_.sites) {
         mark(site);
         if (site.admission.phase() == Phase::kDark && !site.admission.trickles()) continue;
-        if (!look(fleet_, site, config_.failover.dark_threshold).dark) continue;
+        if (!look(fleet_, site, config_.failover).dark) continue;
         for (const Index index : site.targets) fleet_.targets[index].state.set(State::kUnknown);
         mark(site);
         start_burst(site, "after everything looked dark");

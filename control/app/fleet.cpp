@@ -300,7 +300,7 @@ bool rising(const Fleet& fleet, const SiteState& site) {
     });
 }
 
-Looks look(const Fleet& fleet, const SiteState& site, double dark_threshold) {
+Looks look(const Fleet& fleet, const SiteState& site, const config::Failover& rules) {
     const bool dark = site.admission.phase() == Phase::kDark && !site.admission.trickles();
     std::uint32_t counted = 0;
     std::uint32_t alive = 0;
@@ -316,7 +316,10 @@ Looks look(const Fleet& fleet, const SiteState& site, double dark_threshold) {
     }
     if (site.bfd_watch.dark()) return {true, false};  // who was asked did not even answer badly
     if (counted == 0) return {dark, false};
-    return {alive <= dark_threshold * counted, bad_answers || alive > 0};
+    // Between the two thresholds a site stays what it is.
+    const double threshold =
+        dark ? std::max(rules.dark_threshold, rules.return_threshold) : rules.dark_threshold;
+    return {alive <= threshold * counted, bad_answers || alive > 0};
 }
 
 }  // namespace detour::app

@@ -212,6 +212,6 @@ struct Looks {
 };
 /// What the probes say of a site. During a burst only what was heard since its start counts; a site that is
 /// dark is judged by the backends that are surely up.
-[[nodiscard]] Looks look(const Fleet& fleet, const SiteState& site, double dark_threshold);
+[[nodiscard]] Looks look(const Fleet& fleet, const SiteState& site, const config::Failover& rules);
 
 }  // namespace detour::app

@@ -338,6 +338,33 @@ TEST_CASE("probes are spread over the interval and never more than a few wait fo
     for (const auto& [slice, count] : per_slice) CHECK(count < 70);  // 30 on average
 }
 
+TEST_CASE("return_threshold: between the two thresholds a site stays what it is") {
+    config::Config config = sample_config({.backends = 5});
+    config.failover.dark_threshold = 0.2;
+    config.failover.return_threshold = 0.6;
+    World world(config);
+    world.boot();
+    const auto answering = [&](unsigned count) {
+        for (unsigned i = 0; i < 5; ++i)
+            world.behaviour[backend_address(0, 0, i)] = i < count ? Cause::kOk : Cause::kBadStatus;
+        world.run(5s);
+    };
+    answering(2);
+    CHECK(world.gate("pangyo").admit > api::kAdmitNone);
+    answering(1);
+    CHECK(world.gate("pangyo") == kDark);
+    for (const unsigned count : {2U, 3U, 1U, 3U}) {
+        answering(count);
+        CAPTURE(count);
+        CHECK(world.verdict("pangyo") == Verdict::kDark);
+    }
+    answering(4);
+    CHECK(world.verdict("pangyo") != Verdict::kDark);
+    world.run(30s);
+    answering(3);
+    CHECK(world.gate("pangyo").admit > api::kAdmitNone);
+}
+
 TEST_CASE("dark_threshold: a site with too few backends left is dark, and comes back with one more") {
     config::Config config = sample_config({.backends = 4});
     config.failover.dark_threshold = 0.5;

@@ -1,6 +1,7 @@
 // Random histories of faults, drains, reloads and restarts against rules that must hold at every moment.
 #include <cstdlib>
 #include <random>
+#include <set>
 
 #include "tests/unit/control/app/world.h"
 
@@ -24,7 +25,7 @@ class History {
             if (below(3) == 0) offer();
             const unsigned slices = 1 + below(12);
             for (unsigned slice = 0; slice < slices; ++slice) {
-                world_.run(nanoseconds(std::chrono::milliseconds(20 + below(900))));
+                run_slice(nanoseconds(std::chrono::milliseconds(20 + below(900))));
                 check_always();
             }
         }
@@ -123,6 +124,55 @@ class History {
                 config.pools[0].backends[0].weight = 1 + below(200);
                 config.sites[0].capacity.new_flows = below(2) == 0 ? 0 : 400 + below(4000);
                 world_.reload(config);
+            }
+        }
+    }
+
+    void run_slice(nanoseconds duration) {
+        const std::size_t first_event = world_.events.size();
+        const std::set<std::string> before = taking();
+        world_.run(duration);
+        check_rails(first_event, before);
+    }
+
+    /// Sites that take new flows of some pool.
+    [[nodiscard]] std::set<std::string> taking() {
+        std::set<std::string> sites;
+        for (const config::Site& site : world_.config().sites)
+            if (world_.gate(site.name).admit > api::kAdmitNone) sites.insert(site.name);
+        return sites;
+    }
+
+    /// What automation took away for answering badly, by the rule that each verdict names: never more sites
+    /// at a time than max_dark_sites, and never one without which a pool has less than min_sites.
+    void check_rails(std::size_t first_event, const std::set<std::string>& before) {
+        const app::Snapshot seen = world_.engine().snapshot(world_.now());
+        std::set<std::string> taken;
+        for (std::size_t i = first_event; i < world_.events.size(); ++i) {
+            const Event& event = world_.events[i];
+            if (event.kind != EventKind::kVerdict) continue;
+            if (event.to != "dark") {
+                badly_.erase(event.site);
+            } else if (event.rule.find("counts for max_dark_sites") != std::string::npos) {
+                badly_.insert(event.site);
+                taken.insert(event.site);
+            }
+        }
+        for (const app::SiteStatus& site : seen.sites)
+            if (site.phase != Phase::kDark) badly_.erase(site.name);
+        CHECK(badly_.size() <= world_.config().failover.max_dark_sites);
+        for (const std::string& site : taken) {
+            CAPTURE(site);
+            // Others may have gone meanwhile, for being silent or drained.
+            std::set<std::string> others = taking();
+            others.insert(before.begin(), before.end());
+            others.erase(site);
+            for (const app::PoolStatus& pool : seen.pools) {
+                CAPTURE(pool.name);
+                const bool here = std::any_of(pool.sites.begin(), pool.sites.end(), [&](const auto& part) {
+                    return part.site == site && part.up + part.down + part.unknown > 0;
+                });
+                if (here && !pool.single_writer) CHECK(others.size() >= pool.min_sites);
             }
         }
     }
@@ -234,6 +284,7 @@ class History {
 
     std::mt19937_64 random_;
     World world_;
+    std::set<std::string> badly_;  ///< dark for answering badly
 };
 
 }  // namespace
