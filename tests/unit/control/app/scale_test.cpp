@@ -12,6 +12,12 @@ using namespace detour::test;
 
 namespace {
 
+#ifdef __OPTIMIZE__
+constexpr double kUnoptimised = 1;
+#else
+constexpr double kUnoptimised = 20;
+#endif
+
 constexpr unsigned kPools = 1000;
 constexpr unsigned kSites = 16;
 constexpr unsigned kBackends = 10;  ///< of each pool, each in another site
@@ -71,7 +77,7 @@ TEST_CASE("1,000 pools, 16 sites, 10,000 backends: the full plan, one site's cha
     CHECK(after->built.site_tables == 0);
     MESSAGE("plan " << making << " ms, tables " << building << " ms, after a change of one site " << changing
                     << " ms");
-    CHECK(making < 500);
+    CHECK(making < 50 * kUnoptimised);
     CHECK(building < 2000);
     CHECK(changing < 200);
 }
@@ -93,7 +99,7 @@ TEST_CASE("1,000 pools, 16 sites, 10,000 backends: a site's switch leaves with t
     MESSAGE("the call that switched took " << switching << " ms of work, the longest until all had settled "
                                            << world.longest_call_ms << " ms; "
                                            << world.fast.site_stores - before << " stores");
-    CHECK(switching < 50);
+    CHECK(switching < 5 * kUnoptimised);  // target 1, which a busy machine's caches may miss
     CHECK(world.longest_call_ms < 500);
 }
 
