@@ -67,7 +67,7 @@ def end(processes: list[ProcessId], patience: float = 3.0) -> None:
     left = wait_gone(processes, patience)
     for process in left:
         send(process, signal.SIGKILL)
-    left = wait_gone(left, 5.0)
+    left = wait_gone(left, 30.0)  # one may wait for the disk
     if left:
         raise RuntimeError(f"processes {[p.pid for p in left]} do not end, not even by SIGKILL")
 
