@@ -212,7 +212,7 @@ def test_a_bad_file_is_refused_whole_by_a_signal_and_by_watching_and_a_good_one_
         lab.write_config(changed)
         wait_for("the changed file in force", lambda: weights() != before, 10)
         late = lab.lbctl("config", "apply", "--confirm-within", "1s", check=False)  # nothing is left to be tried
-        assert late.returncode == 1 and "in force already" in late.stderr, late
+        assert late.returncode == 2 and "in force already" in late.stderr, late
     finally:
         lab._processes["control"]["command"] = command
         lab.write_config(original)
