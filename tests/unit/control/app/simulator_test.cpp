@@ -148,14 +148,17 @@ class History {
     void check_rails(std::size_t first_event, const std::set<std::string>& before) {
         const app::Snapshot seen = world_.engine().snapshot(world_.now());
         std::set<std::string> taken;
+        std::set<std::string> came = before;  // those that took flows at some moment
         for (std::size_t i = first_event; i < world_.events.size(); ++i) {
             const Event& event = world_.events[i];
+            if (event.kind == EventKind::kSwitch && event.to != "0") came.insert(event.site);
             if (event.kind != EventKind::kVerdict) continue;
             if (event.to != "dark") {
                 badly_.erase(event.site);
             } else if (event.rule.find("counts for max_dark_sites") != std::string::npos) {
                 badly_.insert(event.site);
-                taken.insert(event.site);
+                // One that an operator had drained was his to take; its drain's end takes nothing away.
+                if (event.from != "drained") taken.insert(event.site);
             }
         }
         for (const app::SiteStatus& site : seen.sites)
@@ -165,7 +168,7 @@ class History {
             CAPTURE(site);
             // Others may have gone meanwhile, for being silent or drained.
             std::set<std::string> others = taking();
-            others.insert(before.begin(), before.end());
+            others.insert(came.begin(), came.end());
             others.erase(site);
             for (const app::PoolStatus& pool : seen.pools) {
                 CAPTURE(pool.name);
