@@ -211,6 +211,8 @@ def _served(vip):
 # ---- a NIC with a queue for each worker
 
 def both_workers_take_flows_and_each_keeps_its_own(pop):
+    stray = lambda: sum(pop.metric("detour_worker_packets_total", 'reason="forwarded_mid"').values())
+    before = stray()
     held = []
     for _ in range(FLOWS):
         sock = connect("client", VIPS["ipip"], ECHO_PORT, 20)
@@ -223,9 +225,10 @@ def both_workers_take_flows_and_each_keeps_its_own(pop):
     assert set(flows) == {"0", "1"} and min(flows.values()) >= FLOWS // 8, f"flows by worker: {flows}"
     pinned = pop.metric("detour_worker_packets_total", 'reason="forwarded_pinned"')
     assert min(pinned.get(w, 0) for w in "01") >= FLOWS, f"packets of known flows by worker: {pinned}"
-    # Each packet of a flow came to the worker that knows it.
-    strays = sum(pop.metric("detour_worker_packets_total", 'reason="forwarded_mid"').values())
-    assert strays == 0, f"{strays} packets came to a worker that did not know their flow"
+    # Each packet of a flow came to the worker that knows it. In a slow machine a connection that was given up may still
+    # send one; queues that don't keep flows together would make strays of every second flow.
+    strays = stray() - before
+    assert strays <= FLOWS // 16, f"{strays} packets came to a worker that did not know their flow"
     for sock, _ in held:
         sock.close()
 
