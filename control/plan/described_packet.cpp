@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "dataplane/core/ip_headers.h"
+#include "dataplane/core/parse.h"
 
 namespace detour::plan {
 namespace {
@@ -17,24 +18,19 @@ constexpr std::uint8_t kTcp = 6;
 constexpr std::uint8_t kQuicShortHeader = 0x40;
 
 std::uint8_t flags_of(Segment segment) {
-    constexpr std::uint8_t kFin = 1;
-    constexpr std::uint8_t kSyn = 2;
-    constexpr std::uint8_t kRst = 4;
-    constexpr std::uint8_t kPsh = 8;
-    constexpr std::uint8_t kAck = 16;
     switch (segment) {
         case Segment::kSyn:
-            return kSyn;
+            return core::kTcpSyn;
         case Segment::kAck:
-            return kAck;
+            return core::kTcpAck;
         case Segment::kData:
-            return kPsh | kAck;
+            return core::kTcpPsh | core::kTcpAck;
         case Segment::kFin:
-            return kFin | kAck;
+            return core::kTcpFin | core::kTcpAck;
         case Segment::kRst:
-            return kRst;
+            return core::kTcpRst;
     }
-    return kAck;
+    return core::kTcpAck;
 }
 
 /// What has to be behind the IP header at least.

@@ -13,7 +13,7 @@ namespace {
         case core::Parsed::kTransport:
             break;
         case core::Parsed::kIcmp:
-            batch.icmp.add_if(index, 1);
+            batch.icmp.add(index);
             break;
         case core::Parsed::kMalformed:
             p.verdict = core::Verdict::kDrop;
@@ -22,7 +22,7 @@ namespace {
             to_kernel(p, api::Reason::kNotOurs);
             break;
         case core::Parsed::kFragment:
-            batch.fragments.add_if(index, 1);
+            batch.fragments.add(index);
             break;
     }
 }
