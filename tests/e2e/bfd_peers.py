@@ -2,6 +2,7 @@
 
     us ── link 10.1.0.0/24, fd01::/64 ── peer          single hop
     us ── 10.2.0.0/24 ── router ── 10.3.0.0/24 ── peer  multi hop (fd02::/64, fd03::/64)
+    us ── two links, WIDE_LINKS ── peer                 single hop, many sessions, added by widen()
 
 The daemons are started by hand in the namespace `peer`, each with its own folder, and killed by their process ids.
 """
@@ -23,6 +24,17 @@ SESSIONS = {
     "multi6": ("multi", "fd02::1", "fd03::2"),
 }
 LINKS = (("us", "direct", "peer", "direct", 1), ("us", "far", "router", "near", 2), ("router", "on", "peer", "far", 3))
+WIDE_LINKS = {"first": 4, "second": 5}
+
+
+def wide_sessions(count):
+    """As many single-hop sessions, each with two addresses of its own: half on each link, half of those IPv6."""
+    sessions = {}
+    for link, number in WIDE_LINKS.items():
+        for i in range(1, count // 4 + 1):
+            sessions[f"{link}4-{i}"] = ("single", f"10.{number}.{i}.1", f"10.{number}.{i}.2", link)
+            sessions[f"{link}6-{i}"] = ("single", f"fd0{number}:{i:x}::1", f"fd0{number}:{i:x}::2", link)
+    return sessions
 
 
 def command(*words, check=True):
@@ -55,17 +67,37 @@ class Network:
             command("ip", "netns", "add", self.name(host))
             self.ip(host, "link", "set", "lo", "up")
         for a, a_device, b, b_device, number in LINKS:
-            self.ip(a, "link", "add", a_device, "type", "veth", "peer", "name", b_device, "netns", self.name(b))
+            self._link(a, a_device, b, b_device)
             for host, device, last in ((a, a_device, 1), (b, b_device, 2)):
-                self.ip(host, "address", "add", f"10.{number}.0.{last}/24", "dev", device)
-                self.ip(host, "address", "add", f"fd0{number}::{last}/64", "dev", device, "nodad")
-                self.ip(host, "link", "set", device, "up")
-                self.exec(host, "ethtool", "-K", device, "tx", "off")
+                self._address(host, device, f"10.{number}.0.{last}")
+                self._address(host, device, f"fd0{number}::{last}")
         self.exec("router", "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         self.ip("us", "route", "add", "10.3.0.0/24", "via", "10.2.0.2")
         self.ip("us", "-6", "route", "add", "fd03::/64", "via", "fd02::2")
         self.ip("peer", "route", "add", "10.2.0.0/24", "via", "10.3.0.1")
         self.ip("peer", "-6", "route", "add", "fd02::/64", "via", "fd03::1")
+
+    def _link(self, a, a_device, b, b_device):
+        self.ip(a, "link", "add", a_device, "type", "veth", "peer", "name", b_device, "netns", self.name(b))
+        for host, device in ((a, a_device), (b, b_device)):
+            self.ip(host, "link", "set", device, "up")
+            self.exec(host, "ethtool", "-K", device, "tx", "off")
+
+    def _address(self, host, device, address):
+        self.ip(host, "address", "add", *([f"{address}/64", "nodad"] if ":" in address else [f"{address}/24"]),
+                "dev", device)
+
+    def widen(self, sessions):
+        """The links and addresses of wide_sessions()."""
+        for link in WIDE_LINKS:
+            self._link("us", link, "peer", link)
+        for _, ours, theirs, link in sessions.values():
+            self._address("us", link, ours)
+            self._address("peer", link, theirs)
+
+    def narrow(self):
+        for link in WIDE_LINKS:
+            self.ip("us", "link", "del", link)
 
     def close(self):
         for host in ("us", "router", "peer"):
@@ -210,59 +242,54 @@ router id 10.3.0.2;
 log stderr all;
 protocol device {{ }}
 protocol bfd detour {{
-    interface "direct" {{ min rx interval 50 ms; min tx interval 50 ms; multiplier 3; }};
+    interface "*" {{ min rx interval 50 ms; min tx interval 50 ms; multiplier 3; }};
     multihop {{ min rx interval 50 ms; min tx interval 50 ms; multiplier 3; }};
-    neighbor 10.1.0.1 dev "direct";
-    neighbor fd01::1 dev "direct" local fd01::2;
-    neighbor 10.2.0.1 local 10.3.0.2 multihop yes;
-    neighbor fd02::1 local fd03::2 multihop yes;
+    {neighbours}
 }}
 """
 
 
+def bird_neighbour(hop, ours, theirs, device="direct"):
+    """The peer's own end of one of our sessions."""
+    return f'neighbor {ours} ' + (f'local {theirs} multihop yes;' if hop == "multi" else
+                                  f'dev "{device}" local {theirs};')
+
+
 class Bird(Daemons):
-    def __init__(self, network, folder):
+    def __init__(self, network, folder, sessions):
         super().__init__(network, folder)
-        (folder / "bird.conf").write_text(BIRD.format())
+        neighbours = "\n    ".join(bird_neighbour(*session) for session in sessions.values())
+        (folder / "bird.conf").write_text(BIRD.format(neighbours=neighbours))
 
     def run(self):
         self.start("bird", "bird", "-f", "-c", self.folder / "bird.conf", "-s", self.folder / "bird.ctl",
                    "-P", self.folder / "bird.pid")
 
 
-FRR = """
-bfd
- peer 10.1.0.1 local-address 10.1.0.2 interface direct
-  {timers}
- exit
- peer fd01::1 local-address fd01::2 interface direct
-  {timers}
- exit
- peer 10.2.0.1 multihop local-address 10.3.0.2
-  {timers}
-  minimum-ttl 254
- exit
- peer fd02::1 multihop local-address fd03::2
-  {timers}
-  minimum-ttl 254
- exit
-exit
-"""
-TIMERS = "detect-multiplier 3\n  receive-interval 50\n  transmit-interval 50\n  no shutdown"
-FRR_PEERS = {
-    "single4": "peer 10.1.0.1 local-address 10.1.0.2 interface direct",
-    "single6": "peer fd01::1 local-address fd01::2 interface direct",
-    "multi4": "peer 10.2.0.1 multihop local-address 10.3.0.2",
-    "multi6": "peer fd02::1 multihop local-address fd03::2",
-}
+FRR_TIMERS = ("detect-multiplier 3", "receive-interval 50", "transmit-interval 50", "no shutdown")
+
+
+def frr_peer(hop, ours, theirs, device="direct"):
+    """How FRR's configuration names its own end of one of our sessions."""
+    return f"peer {ours} " + (f"multihop local-address {theirs}" if hop == "multi" else
+                              f"local-address {theirs} interface {device}")
+
+
+def frr_config(sessions):
+    lines = ["bfd"]
+    for session in sessions.values():
+        hops = ("minimum-ttl 254",) if session[0] == "multi" else ()
+        lines += [f" {frr_peer(*session)}", *(f"  {line}" for line in (*FRR_TIMERS, *hops)), " exit"]
+    return "\n".join([*lines, "exit", ""])
 
 
 class Frr(Daemons):
     """zebra tells bfdd the interfaces."""
 
-    def __init__(self, network, folder):
+    def __init__(self, network, folder, sessions):
         super().__init__(network, folder)
-        (folder / "bfdd.conf").write_text(FRR.format(timers=TIMERS))
+        self._sessions = sessions
+        (folder / "bfdd.conf").write_text(frr_config(sessions))
         (folder / "zebra.conf").write_text("")
         for path in (folder, *folder.iterdir()):
             shutil.chown(path, "frr", "frr")
@@ -287,12 +314,12 @@ class Frr(Daemons):
     def configure(self, session, line):
         """One line of a peer's configuration, while it runs."""
         self.network.exec("peer", "vtysh", "--vty_socket", self.folder, "-c", "configure terminal", "-c", "bfd",
-                          "-c", FRR_PEERS[session], "-c", line)
+                          "-c", frr_peer(*self._sessions[session]), "-c", line)
 
     def show(self, session):
         """What FRR says of one session."""
         text = self.network.exec("peer", "vtysh", "--vty_socket", self.folder, "-c", "show bfd peers json")
-        return next(peer for peer in json.loads(text) if peer["peer"] == SESSIONS[session][1])
+        return next(peer for peer in json.loads(text) if peer["peer"] == self._sessions[session][1])
 
     def until(self, session, key, value):
         until = time.monotonic() + DEADLINE_SECONDS

@@ -15,7 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bpf"))
 
 from netns import inside  # noqa: E402: the path first
-from bfd_peers import DEADLINE_SECONDS, SESSIONS, Bird, Frr, Network, Speaker  # noqa: E402
+from bfd_peers import DEADLINE_SECONDS, SESSIONS, Bird, Frr, Network, Speaker, wide_sessions  # noqa: E402
 
 MILLISECOND = 1_000_000
 NEGOTIATED = (50_000, 150_000)  # microseconds: transmit interval, detection time
@@ -46,7 +46,7 @@ def us(network):
 @pytest.fixture(params=[Bird, Frr])
 def peer(request, network, folder, us):
     """Running, with every session Up at the wanted intervals."""
-    daemon = request.param(network, folder)
+    daemon = request.param(network, folder, SESSIONS)
     daemon.run()
     try:
         expect_up(us)
@@ -57,7 +57,7 @@ def peer(request, network, folder, us):
 
 @pytest.fixture
 def frr(network, folder):
-    daemon = Frr(network, folder)
+    daemon = Frr(network, folder, SESSIONS)
     daemon.run()
     yield daemon
     daemon.kill()
@@ -170,29 +170,48 @@ def test_only_packets_that_no_router_forwarded_count_for_a_single_hop(network, u
     assert us.status(session)[0] == "down" and us.counters()["received"] == 0
 
 
-def test_64_sessions_at_50_ms_stay_up(network):
-    """Both ends are ours here: the two real peers have shown the protocol, this shows the number."""
-    count = 64
-    for host, last in (("us", 1), ("peer", 2)):
-        for i in range(count):
-            network.ip(host, "address", "add", f"10.9.{i}.{last}/24", "dev", "direct")
-    here = Speaker(network, "us", {f"s{i}": ("single", f"10.9.{i}.1", f"10.9.{i}.2") for i in range(count)})
-    there = Speaker(network, "peer", {f"s{i}": ("single", f"10.9.{i}.2", f"10.9.{i}.1") for i in range(count)})
+STEADY_SECONDS = 20.0
+
+
+@pytest.fixture
+def wide(network):
+    sessions = wide_sessions(64)
+    assert len(sessions) == 64
+    network.widen(sessions)
+    yield sessions
+    network.narrow()
+
+
+@pytest.mark.parametrize("kind", [Bird, Frr])
+def test_64_sessions_at_50_ms_stay_up_and_only_those_on_a_cut_link_fall(network, folder, wide, kind):
+    us = Speaker(network, "us", wide)
+    peer = kind(network, folder, wide)
     try:
-        for speaker in (here, there):
-            for i in range(count):
-                speaker.until(f"s{i}", lambda event: event.state == "up")
-        before = here.counters()
-        assert here.events_within(3.0) == []
-        after = here.counters()
+        peer.run()
+        for session in wide:
+            us.until(session, lambda event: event.state == "up")
+        for session in wide:
+            us.until_intervals(session, NEGOTIATED)
+        # What comes from here on counts, and what came since a session first rose: it must be nothing.
+        before = us.counters()
+        flaps = us.events_within(STEADY_SECONDS)
+        assert flaps == []
+        after = us.counters()
         # At least one packet in each 50 ms, at most a quarter faster; with room for a machine that is late.
-        received = after["received"] - before["received"]
-        assert 0.8 * count * 60 < received < 1.4 * count * 60
-        killed = time.monotonic_ns()
-        there.kill()
-        for i in range(count):
-            event = here.until(f"s{i}", lambda event: event.state == "down")
-            assert event.nanoseconds - killed < 1000 * MILLISECOND
+        received, due = after["received"] - before["received"], 64 * STEADY_SECONDS / 0.05
+        assert 0.8 * due < received < 1.4 * due
+        assert all(us.status(session)[:3] == ("up", "none", "up") for session in wide)
+
+        on_the_link = [session for session, (*_, link) in wide.items() if link == "second"]
+        assert len(on_the_link) == 32
+        cut = time.monotonic_ns()
+        network.ip("peer", "link", "set", "second", "down")
+        for session in on_the_link:
+            event = us.until(session, lambda event: True)
+            assert (event.state, event.diagnostic) == ("down", "detection-time-expired"), event
+            assert event.nanoseconds - cut < 1000 * MILLISECOND, event
+        assert us.events_within(2.0) == []
+        assert all(us.status(session)[0] == ("down" if session in on_the_link else "up") for session in wide)
     finally:
-        here.kill()
-        there.kill()
+        us.kill()
+        peer.kill()
