@@ -1,6 +1,7 @@
 // Sends one probe for test_probes.py and prints what came of it.
 //
-//   probe_once TYPE ADDRESS PORT TIMEOUT_MS [KEY=VALUE ...]      service, server_name, ca_file
+//   probe_once TYPE ADDRESS PORT TIMEOUT_MS [KEY=VALUE ...]
+//   keys: path, payload, service, server_name, ca_file
 //   stdout: "CAUSE STATUS", such as "ok 1" or "timeout 0"
 #include <boost/asio/io_context.hpp>
 #include <cstdio>
@@ -26,7 +27,8 @@ config::Health health_from(int argc, char** argv) {
     using config::ProbeType;
     const std::map<std::string, ProbeType> types{{"grpc", ProbeType::kGrpc}, {"grpcs", ProbeType::kGrpcs},
                                                  {"icmp", ProbeType::kIcmp}, {"tcp", ProbeType::kTcp},
-                                                 {"http", ProbeType::kHttp}, {"https", ProbeType::kHttps}};
+                                                 {"http", ProbeType::kHttp}, {"https", ProbeType::kHttps},
+                                                 {"tls", ProbeType::kTls},   {"udp", ProbeType::kUdp}};
     const auto type = types.find(argv[1]);
     if (type == types.end()) die(std::string("no type ") + argv[1]);
     config::Health health;
@@ -39,6 +41,8 @@ config::Health health_from(int argc, char** argv) {
         const std::size_t equals = word.find('=');
         if (equals == std::string::npos) die(word);
         const std::string value = word.substr(equals + 1);
+        if (word.starts_with("path=")) health.path = value;
+        if (word.starts_with("payload=")) health.payload = value;
         if (word.starts_with("service=")) health.service = value;
         if (word.starts_with("server_name=")) health.server_name = value;
         if (word.starts_with("ca_file=")) health.ca_file = value;

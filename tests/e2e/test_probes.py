@@ -1,4 +1,4 @@
-"""Probes against real peers: through the tunnel in the lab, and gRPC against the grpc library's own server."""
+"""Probes against real servers: through the tunnel in the lab, and gRPC without one."""
 import json
 import os
 import re
@@ -6,13 +6,15 @@ import signal
 import subprocess
 import time
 from concurrent import futures
+from contextlib import contextmanager
 
 import pytest
 
 from conftest import lab_name
 from netlab.lab import Lab
 from netlab.processes import wait_for
-from netlab.topology import VIP4, VIP6
+from netlab.topology import UDP_PORT, VIP4, VIP6
+from probe_servers import GRPC_PORT, GRPCS_PORT, HTTPS_PORT, certificate, credentials, health_server, start_on
 
 HERE = {"pangyo-1": "10.1.0.11", "pangyo-2": "10.1.0.12"}
 
@@ -95,27 +97,85 @@ def test_probes_are_encapsulated_as_the_pool_says(lab, encap, counter):
     reload(lab, lambda _: text)
 
 
-@pytest.mark.parametrize("kind", ['type = "tcp"\nport = 80', 'type = "icmp"',
-                                  'type = "udp"\nport = 7\npayload = "are you there"'])
-def test_every_kind_of_probe_takes_the_tunnel(lab, kind):
-    """Backends of a gateway site are no part of it where the gateway itself would have to answer: echoes."""
-    def change(text):
-        table = re.compile(r'health = \{ type = "http", port = 80, path = "/healthz", ([^\n]*) \}')
-        assert table.search(text)
-        return table.sub(lambda m: "health = { " + kind.replace("\n", ", ") + ", " + m[1] + " }", text)
+# By kind of probe: keys of its table, and how probe_once asks the same of a host's own address.
+TLS = 'server_name = "talk.example", verify = "name", ca_file = "{ca}", timeout = "500ms", '
+KINDS = {
+    "tcp": ("port = 80, ", 80, ()),
+    "icmp": ("", 0, ()),
+    "udp": (f'port = {UDP_PORT}, payload = "are you there", ', UDP_PORT, ("payload=are you there",)),
+    "tls": (f"port = {HTTPS_PORT}, " + TLS, HTTPS_PORT, ("server_name=talk.example", "ca_file={ca}")),
+    "https": (f'port = {HTTPS_PORT}, path = "/healthz", ' + TLS, HTTPS_PORT,
+              ("path=/healthz", "server_name=talk.example", "ca_file={ca}")),
+    "grpc": (f'port = {GRPC_PORT}, timeout = "500ms", ', GRPC_PORT, ()),
+    "grpcs": (f"port = {GRPCS_PORT}, " + TLS, GRPCS_PORT, ("server_name=talk.example", "ca_file={ca}")),
+}
+# A gateway site's own address has none of these servers: its backend plays no part.
+MINE = {**HERE, "anyang-1": "10.2.0.11", "anyang-2": "10.2.0.12"}
 
-    mine = [HERE["pangyo-1"], HERE["pangyo-2"], "10.2.0.11", "10.2.0.12"]
-    text = reload(lab, change)
-    mark = last_event(lab)
-    lab.signal("decap@pangyo-1", signal.SIGTERM)
-    state_is(lab, HERE["pangyo-1"], "down")
-    lab.restart("decap@pangyo-1")
-    state_is(lab, HERE["pangyo-1"], "up")
-    down = {e["backend"] for e in events(lab) if e["sequence"] > mark and e["kind"] == "backend_down"}
-    assert down & set(mine) == {HERE["pangyo-1"]}
-    assert all(backend(lab, address)["state"] == "up" for address in mine)
-    reload(lab, lambda _: text)
+
+@pytest.fixture(scope="module")
+def servers(lab):
+    """Those that the kinds of probe above ask, on all hosts of MINE. The certificate's path."""
+    key, signed = certificate(lab.dir)
+    start_on(lab, MINE, key, signed)
+    for node, address in MINE.items():
+        for kind in KINDS:
+            wait_for(f"{kind} of {node}", lambda: asked_directly(lab, kind, address, signed).startswith("ok"), 30)
+    return signed
+
+
+def asked_directly(lab, kind, address, ca):
+    _, port, words = KINDS[kind]
+    return lab.exec("pop", [os.environ["PROBE_ONCE"], kind, address, str(port), "2000",
+                            *(word.format(ca=ca) for word in words)]).stdout
+
+
+@contextmanager
+def probed_by(lab, kind, ca):
+    """All pools are probed by that kind, through the tunnel, while the block runs."""
+    table = re.compile(r'health = \{ type = "http", port = 80, path = "/healthz", ([^\n]*) \}')
+    keys = f'type = "{kind}", ' + KINDS[kind][0].format(ca=ca)
+
+    def health(found):
+        rest = found[1].replace('timeout = "200ms", ', "") if "timeout" in keys else found[1]
+        return "health = { " + keys + rest + " }"
+
+    assert table.search(lab.config_text()) and 'via = "tunnel"' in lab.config_text()
+    text = reload(lab, lambda text: table.sub(health, text))
+    try:
+        yield
+    finally:
+        reload(lab, lambda _: text)
     wait_for("all up", lambda: all(b["state"] == "up" for b in lab.lbctl_json("backends")), 15)
+
+
+def is_down_by_the_tunnel_alone(lab, kind, ca):
+    state_is(lab, HERE["pangyo-1"], "down")
+    assert asked_directly(lab, kind, HERE["pangyo-1"], ca).startswith("ok")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_probe_takes_the_tunnel(lab, servers, kind):
+    """A host that answers on its own address, but decapsulates no more or holds one of the VIPs no more, is down."""
+    with probed_by(lab, kind, servers):
+        wait_for("all up", lambda: all(backend(lab, address)["state"] == "up" for address in MINE.values()), 15)
+        mark = last_event(lab)
+        lab.signal("decap@pangyo-1", signal.SIGTERM)
+        try:
+            is_down_by_the_tunnel_alone(lab, kind, servers)
+        finally:
+            lab.restart("decap@pangyo-1")
+        state_is(lab, HERE["pangyo-1"], "up")
+        for vip, options in ((f"{VIP4}/32", []), (f"{VIP6}/128", ["nodad"])):
+            lab.exec("pangyo-1", ["ip", "addr", "del", vip, "dev", "lo"])
+            try:
+                is_down_by_the_tunnel_alone(lab, kind, servers)
+            finally:
+                lab.exec("pangyo-1", ["ip", "addr", "add", vip, "dev", "lo", *options])
+            state_is(lab, HERE["pangyo-1"], "up")
+        down = {e["backend"] for e in events(lab) if e["sequence"] > mark and e["kind"] == "backend_down"}
+        assert down & set(MINE.values()) == {HERE["pangyo-1"]}
+        assert all(backend(lab, address)["state"] == "up" for address in MINE.values())
 
 
 def test_a_probe_of_full_size_finds_a_path_that_loses_large_packets(lab):
@@ -189,30 +249,8 @@ def probe(kind, port, *words, timeout_ms=5000):
     return done.stdout.strip()
 
 
-def health_server(credentials=None):
-    """grpc.health.v1 by the grpc library, its two messages written by hand. Returns server, port, statuses by name."""
-    import grpc
-
-    statuses = {b"": 1}
-
-    def check(request, context):
-        name = request[2:] if request else b""
-        if name not in statuses:
-            context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
-        return bytes([8, statuses[name]]) if statuses[name] else b""
-
-    handler = grpc.method_handlers_generic_handler(
-        "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(check)})
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
-    server.add_generic_rpc_handlers((handler,))
-    port = (server.add_secure_port("127.0.0.1:0", credentials) if credentials
-            else server.add_insecure_port("127.0.0.1:0"))
-    server.start()
-    return server, port, statuses
-
-
 def test_grpc_health_of_a_real_server():
-    server, port, statuses = health_server()
+    server, [port], statuses = health_server("127.0.0.1:0")
     try:
         assert probe("grpc", port) == "ok 1"
         assert probe("grpc", port, "service=login") == "grpc_status 5"
@@ -226,17 +264,12 @@ def test_grpc_health_of_a_real_server():
 
 
 def test_grpc_health_over_tls(tmp_path):
-    import grpc
-
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                    "-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=talk.example",
-                    "-addext", "subjectAltName=DNS:talk.example"], check=True, capture_output=True)
-    server, port, _ = health_server(grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())]))
+    key, signed = certificate(tmp_path)
+    server, [port], _ = health_server("127.0.0.1:0", credentials=credentials(key, signed))
     try:
         assert probe("grpcs", port) == "ok 1"
-        assert probe("grpcs", port, "server_name=talk.example", f"ca_file={certificate}") == "ok 1"
-        assert probe("grpcs", port, "server_name=other.example", f"ca_file={certificate}") == "certificate_name 0"
+        assert probe("grpcs", port, "server_name=talk.example", f"ca_file={signed}") == "ok 1"
+        assert probe("grpcs", port, "server_name=other.example", f"ca_file={signed}") == "certificate_name 0"
         assert probe("grpc", port).split()[0] in ("reset", "bad_response")
     finally:
         server.stop(0).wait()
