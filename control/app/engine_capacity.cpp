@@ -119,7 +119,7 @@ void Engine::Impl::reallocate() {
 void Engine::Impl::spill(PoolState& pool, const failover::CapacityPool& at,
                          const failover::PoolAllocation& got) {
     std::vector<double> factors(at.parts.size(), 1.0);
-    if (got.limited) factors = failover::spill(at.parts, got.route);
+    if (got.limited) factors = failover::spill(at.parts, got.most);
     for (std::size_t i = 0; i < pool.parts.size(); ++i) {
         Part& part = fleet_.parts[pool.parts[i]];
         const bool same = std::abs(factors[i] - part.bounds.spill) < kSpillStep;

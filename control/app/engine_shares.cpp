@@ -136,8 +136,12 @@ void Engine::Impl::follow_others(PoolState& pool) {
         parts.push_back(at);
     }
     const failover::Follow result = failover::follow(parts);
-    for (std::size_t i = 0; i < pool.parts.size(); ++i)
-        fleet_.parts[pool.parts[i]].bounds.follow = result.admit[i];
+    for (std::size_t i = 0; i < pool.parts.size(); ++i) {
+        Part& part = fleet_.parts[pool.parts[i]];
+        // Where it left and has no backend of its own yet, it does not go back to wait for one.
+        const bool nobody = part.available == 0 && others_taking(fleet_, pool, pool.parts[i]) > 0;
+        part.bounds.follow = nobody ? std::min(part.bounds.follow, result.admit[i]) : result.admit[i];
+    }
     if (result.dropped == pool.follow_dropped) return;
     pool.follow_dropped = result.dropped;
     Event& value = event(EventKind::kAlarm,

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 #include <map>
-#include <numeric>
 
 namespace detour::failover {
 
@@ -29,14 +28,14 @@ class Class {
           members_(std::move(members)),
           budgets_(budgets),
           out_(out),
-          left_(members_.size(), 1.0) {}
+          left_(members_.size(), 1.0) {
+        for (const std::size_t member : members_) ramped_.emplace_back(pools_[member].parts.size());
+    }
 
     void fill() {
         closed_ = closed_sites();
-        // Each round closes a site or places all that can be placed.
-        for (std::size_t round = 0; round <= budgets_.size(); ++round) {
-            if (!step()) break;
-        }
+        // Each round closes a site, brings a part to the end of its ramp's step, or places all that is left.
+        while (step()) {}
         for (std::size_t i = 0; i < members_.size(); ++i) settle(i);
     }
 
@@ -54,11 +53,12 @@ class Class {
     }
 
     /// How what is left of one pool would be split over the sites that are not closed.
-    [[nodiscard]] std::vector<double> split(const CapacityPool& pool) const {
+    [[nodiscard]] std::vector<double> split(std::size_t i) const {
+        const CapacityPool& pool = pools_[members_[i]];
         std::vector<SharePart> open;
-        for (const CapacityPart& part : pool.parts) {
-            open.push_back(part.share);
-            if (closed_[part.site]) open.back().admit = 0;
+        for (std::size_t p = 0; p < pool.parts.size(); ++p) {
+            open.push_back(pool.parts[p].share);
+            if (closed_[pool.parts[p].site] || ramped_[i][p]) open.back().admit = 0;
         }
         return shares(open);
     }
@@ -75,31 +75,34 @@ class Class {
         return std::clamp(admit - out_.pools[members_[i]].share[p], 0.0, asked);
     }
 
+    /// True when there is something left to do.
     bool step() {
+        bool again = false;
         std::vector<Load> want(budgets_.size());
         std::vector<std::vector<double>> splits(members_.size());
         for (std::size_t i = 0; i < members_.size(); ++i) {
             if (left_[i] <= kNothing) continue;
             const CapacityPool& pool = pools_[members_[i]];
-            splits[i] = split(pool);
+            splits[i] = split(i);
             for (std::size_t p = 0; p < pool.parts.size(); ++p) {
                 Load& at = want[pool.parts[p].site];
-                splits[i][p] = most(i, p, left_[i] * splits[i][p]);
+                const double asked = left_[i] * splits[i][p];
+                splits[i][p] = most(i, p, asked);
+                if (splits[i][p] < asked) again = ramped_[i][p] = true;
                 at.new_flows += splits[i][p] * pool.offered.new_flows;
                 at.gbps += splits[i][p] * pool.offered.gbps;
             }
         }
         std::vector<double> fits(budgets_.size(), 1.0);
-        bool closed_one = false;
         for (std::size_t s = 0; s < budgets_.size(); ++s) {
             const Load free = room(s);
             if (want[s].new_flows > free.new_flows) fits[s] = free.new_flows / want[s].new_flows;
             if (want[s].gbps > free.gbps) fits[s] = std::min(fits[s], free.gbps / want[s].gbps);
             if (fits[s] >= 1 - kFull) continue;
-            out_.full[s] = closed_[s] = closed_one = true;
+            out_.full[s] = closed_[s] = again = true;
         }
         place(splits, fits);
-        return closed_one;
+        return again;
     }
 
     void place(const std::vector<std::vector<double>>& splits, const std::vector<double>& fits) {
@@ -118,6 +121,18 @@ class Class {
         }
     }
 
+    /// What else of the member's flows the part's site could take.
+    [[nodiscard]] double spare(std::size_t i, std::size_t p) const {
+        const CapacityPool& pool = pools_[members_[i]];
+        const std::uint32_t site = pool.parts[p].site;
+        if (closed_[site]) return 0;
+        const Load free = room(site);
+        double part = 1;
+        if (pool.offered.new_flows > 0) part = std::min(part, free.new_flows / pool.offered.new_flows);
+        if (pool.offered.gbps > 0) part = std::min(part, free.gbps / pool.offered.gbps);
+        return part;
+    }
+
     void settle(std::size_t i) {
         const CapacityPool& pool = pools_[members_[i]];
         PoolAllocation& got = out_.pools[members_[i]];
@@ -127,11 +142,13 @@ class Class {
         const bool any = std::any_of(natural.begin(), natural.end(), [](double share) { return share > 0; });
         got.shed = any && left_[i] > kFull ? left_[i] : 0;
         got.route = got.share;
+        got.most.assign(pool.parts.size(), 1);
         double full = 0;
         for (std::size_t p = 0; p < natural.size(); ++p) full += closed_[pool.parts[p].site] ? natural[p] : 0;
         for (std::size_t p = 0; p < natural.size(); ++p) {
             if (full > 0 && closed_[pool.parts[p].site]) got.route[p] += got.shed * natural[p] / full;
             got.limited |= got.route[p] < natural[p] - kWorthMoving;
+            got.most[p] = got.route[p] + spare(i, p);
         }
     }
 
@@ -141,6 +158,8 @@ class Class {
     Allocation& out_;
     std::vector<double> left_;  ///< of each member's flows
     std::vector<bool> closed_;  ///< by site
+    /// By member and part: on a partial admit, and it has what its admit lets it have.
+    std::vector<std::vector<bool>> ramped_;
 };
 
 }  // namespace
@@ -161,10 +180,8 @@ Allocation allocate(std::span<const CapacityPool> pools, std::span<const Load> b
     return result;
 }
 
-std::vector<double> spill(std::span<const CapacityPart> parts, std::span<const double> wanted) {
-    const double sum = std::accumulate(wanted.begin(), wanted.end(), 0.0);
+std::vector<double> spill(std::span<const CapacityPart> parts, std::span<const double> most) {
     std::vector<double> factors(parts.size(), 1.0);
-    if (sum <= kNothing) return factors;
     for (int round = 0; round < kSpillRounds; ++round) {
         std::vector<SharePart> now;
         for (std::size_t i = 0; i < parts.size(); ++i) {
@@ -174,9 +191,8 @@ std::vector<double> spill(std::span<const CapacityPart> parts, std::span<const d
         const std::vector<double> got = shares(now);
         bool settled = true;
         for (std::size_t i = 0; i < parts.size(); ++i) {
-            const double goal = wanted[i] / sum;
-            if (got[i] <= goal + 1e-4) continue;
-            factors[i] *= goal / got[i];
+            if (got[i] <= most[i] + 1e-4) continue;
+            factors[i] *= most[i] / got[i];
             settled = false;
         }
         if (settled) break;

@@ -73,6 +73,11 @@ const std::vector<Row> kRows{
      {pool(1, 800, {at(0, 0, 0), at(1)})},
      {{0, 0.5}},
      {0.5}},
+    {"what a ramping site does not take yet goes to the next tier and is not shed",
+     {{300, 0}, {1000, 0}, {1000, 0}},
+     {pool(1, 1000, {at(0), at(1, 0, 0.1), at(2, 1)})},
+     {{0.3, 0.1, 0.6}},
+     {0}},
     {"no site admits: nothing is placed and nothing counts as shed",
      {{1000, 0}},
      {pool(1, 800, {at(0, 0, 0)})},
@@ -171,7 +176,7 @@ TEST_CASE("spill lowers admits until the shares are what was wanted") {
         {"nothing to do", {at(0), at(1)}, {0.5, 0.5}},
         {"to the neighbour", {at(0), at(1)}, {0.2, 0.8}},
         {"to the next tier", {at(0), at(1), at(2, 1)}, {0.2, 0.3, 0.5}},
-        {"what is shed leaves the proportions", {at(0), at(1)}, {0.2, 0.3}},
+        {"what is shed leaves the proportions", {at(0), at(1)}, {0.4, 0.6}},
         {"all away from one", {at(0), at(1)}, {0, 1}},
         {"three unequal ones", {at(0, 0, 1, 100), at(1, 0, 1, 200), at(2, 0, 1, 50)}, {0.1, 0.5, 0.4}},
     };
@@ -185,10 +190,23 @@ TEST_CASE("spill lowers admits until the shares are what was wanted") {
             parts.push_back(row.parts[i].share);
             parts.back().admit *= factors[i];
         }
-        const double sum = std::accumulate(row.wanted.begin(), row.wanted.end(), 0.0);
         const auto got = shares(parts);
-        for (std::size_t i = 0; i < got.size(); ++i) CHECK(std::abs(got[i] - row.wanted[i] / sum) < 0.01);
+        for (std::size_t i = 0; i < got.size(); ++i) CHECK(std::abs(got[i] - row.wanted[i]) < 0.01);
     }
+    // Full, half through a ramp, and one of the next tier with room: only the first is touched.
+    const auto factors =
+        spill(std::vector{at(0), at(1, 0, 0.5), at(2, 1)}, std::vector<double>{0.4, 1, 1});
+    CHECK(factors[0] < 0.9);
+    CHECK(factors[1] == 1);
+    CHECK(factors[2] == 1);
+}
+
+TEST_CASE("what is not full is left open, as far as its site has room") {
+    const std::vector<CapacityPool> pools{pool(1, 1000, {at(0), at(1, 0, 0.2), at(2, 1)})};
+    const Allocation got = allocate(pools, std::vector<Load>{{400, 0}, {0, 0}, {500, 0}});
+    CHECK(got.pools[0].most[0] == doctest::Approx(0.4));
+    CHECK(got.pools[0].most[1] == doctest::Approx(1.2));  // nothing stated: room for all
+    CHECK(got.pools[0].most[2] == doctest::Approx(0.5));
 }
 
 TEST_CASE("admits are rounded down, never to nothing") {
