@@ -152,6 +152,11 @@ void fields(V& v, Like<WorkerStatus> auto& x) {
     v("acknowledged", x.acknowledged);
     v("flows_v4", x.flows_v4);
     v("flows_v6", x.flows_v6);
+    v("entries_v4", x.entries_v4);
+    v("entries_v6", x.entries_v6);
+    v("evicted_confirmed", x.evicted_confirmed);
+    v("evicted_unconfirmed", x.evicted_unconfirmed);
+    v("evicted_idle_seconds", x.evicted_idle_seconds);
 }
 
 template <class V>

@@ -152,6 +152,11 @@ struct WorkerStatus {
     std::uint64_t acknowledged = 0;  ///< plan generation it runs on
     std::uint64_t flows_v4 = 0;
     std::uint64_t flows_v6 = 0;
+    std::uint64_t entries_v4 = 0;  ///< places for them
+    std::uint64_t entries_v6 = 0;
+    std::uint64_t evicted_confirmed = 0;     ///< flows of more than one packet that gave way to new ones
+    std::uint64_t evicted_unconfirmed = 0;   ///< others that did
+    std::uint64_t evicted_idle_seconds = 0;  ///< of the confirmed ones, summed
 };
 
 /// The fast path, as the control process sees it.

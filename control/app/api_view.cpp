@@ -234,7 +234,16 @@ control::DataplaneStatus view_dataplane(const ViewInput& in) {
     out.acknowledged = in.snapshot.acknowledged.value();
     out.rebuilds = in.figures.stats().rebuilds();
     for (const auto& worker : in.figures.stats().workers()) {
-        out.workers.push_back({worker.worker(), worker.acknowledged(), worker.flows_v4(), worker.flows_v6()});
+        const auto& table = worker.flow_table();
+        out.workers.push_back({.worker = worker.worker(),
+                               .acknowledged = worker.acknowledged(),
+                               .flows_v4 = worker.flows_v4(),
+                               .flows_v6 = worker.flows_v6(),
+                               .entries_v4 = table.entries_v4(),
+                               .entries_v6 = table.entries_v6(),
+                               .evicted_confirmed = table.evicted_confirmed(),
+                               .evicted_unconfirmed = table.evicted_unconfirmed(),
+                               .evicted_idle_seconds = table.evicted_idle_s()});
     }
     return out;
 }

@@ -49,12 +49,26 @@ void fill_host(const ViewInput& in, control::MetricsInput& out) {
     out.events_not_written = in.events_not_written;
 }
 
+void fill_flow_table(const wire::FlowTableStats& in, control::WorkerMetrics& out) {
+    out.entries_v4 = in.entries_v4();
+    out.entries_v6 = in.entries_v6();
+    out.evicted_confirmed = in.evicted_confirmed();
+    out.evicted_unconfirmed = in.evicted_unconfirmed();
+    out.evicted_idle_seconds = in.evicted_idle_s();
+    out.no_place = in.no_place();
+    const int classes = std::min(in.idle_size(), static_cast<int>(out.idle.size()));
+    for (int i = 0; i < classes; ++i) out.idle[static_cast<std::size_t>(i)] = in.idle(i);
+}
+
 void fill_workers_and_ports(const ViewInput& in, control::MetricsInput& out) {
     for (const auto& worker : in.figures.stats().workers()) {
-        control::WorkerMetrics metrics{
-            worker.worker(), worker.acknowledged(), worker.flows_v4(), worker.flows_v6(), {}, 0, {}};
+        control::WorkerMetrics metrics{.worker = worker.worker(),
+                                       .acknowledged = worker.acknowledged(),
+                                       .flows_v4 = worker.flows_v4(),
+                                       .flows_v6 = worker.flows_v6(),
+                                       .not_inserted = worker.not_inserted()};
         const auto& swept = worker.sweep();
-        metrics.not_inserted = worker.not_inserted();
+        fill_flow_table(worker.flow_table(), metrics);
         metrics.swept = {swept.resets(),   swept.asked(),    swept.answered(),
                          swept.repeated(), swept.backends(), swept.undelivered()};
         for (const auto& counter : worker.counters()) {

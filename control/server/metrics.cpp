@@ -83,8 +83,16 @@ constexpr std::array kFamilies{
     MetricFamily{"detour_worker_packets_total", kCounter,
                  "Packets by worker, outcome and reason; each ends in one."},
     MetricFamily{"detour_worker_flows", kGauge, "Flows remembered by the worker, by IP family."},
+    MetricFamily{"detour_worker_flow_entries", kGauge,
+                 "Places of the worker's flow table, by IP family; it is made to be half full."},
+    MetricFamily{"detour_worker_flows_idle", kGauge,
+                 "Confirmed flows of the worker by how long they have been idle, some seconds old."},
+    MetricFamily{"detour_worker_flows_evicted_total", kCounter,
+                 "Remembered flows that gave way to new ones because the table was full, by kind."},
+    MetricFamily{"detour_worker_flows_evicted_idle_seconds_total", kCounter,
+                 "How long the confirmed flows that were evicted had been idle, summed."},
     MetricFamily{"detour_worker_flows_not_inserted_total", kCounter,
-                 "Flows that were forwarded but not remembered: too many new ones in a second."},
+                 "Flows that were forwarded but not remembered, by reason."},
     MetricFamily{"detour_worker_swept_total", kCounter,
                  "Clients of stranded flows that the sweep told, by what came of it."},
     MetricFamily{"detour_worker_generation", kGauge, "The plan that the worker runs on."},
@@ -114,6 +122,10 @@ constexpr std::array<std::string_view, 7> kVerdicts{"healthy",    "degraded", "s
 /// In the order of WorkerMetrics::swept.
 constexpr std::array<std::string_view, 6> kSwept{"reset",    "asked",   "answered",
                                                  "repeated", "backend", "undelivered"};
+
+/// In the order of WorkerMetrics::idle.
+constexpr std::array<std::string_view, api::kIdleClasses> kIdle{"under_10s", "under_1m", "under_10m",
+                                                                "under_1h", "longer"};
 
 struct Label {
     std::string_view name;
@@ -312,6 +324,32 @@ void write_pool_sites(Page& page, const std::vector<PoolSiteMetrics>& rows) {
     for (const PoolSiteMetrics& row : rows) page.sample({{"pool", row.pool}, {"site", row.site}}, row.flows);
 }
 
+void write_flow_tables(Page& page, const std::vector<WorkerMetrics>& workers) {
+    using W = WorkerMetrics;
+    const auto by = [&](std::string_view name, std::string_view label,
+                        std::initializer_list<std::pair<std::string_view, std::uint64_t W::*>> members) {
+        page.family(name);
+        for (const W& worker : workers) {
+            const std::string id = fmt::format("{}", worker.worker);
+            for (const auto& [value, member] : members)
+                page.sample({{"worker", id}, {label, value}}, worker.*member);
+        }
+    };
+    by("detour_worker_flow_entries", "family", {{"v4", &W::entries_v4}, {"v6", &W::entries_v6}});
+    page.family("detour_worker_flows_idle");
+    for (const W& worker : workers) {
+        for (std::size_t i = 0; i < kIdle.size(); ++i)
+            page.sample({{"worker", fmt::format("{}", worker.worker)}, {"idle", kIdle[i]}}, worker.idle[i]);
+    }
+    by("detour_worker_flows_evicted_total", "kind",
+       {{"confirmed", &W::evicted_confirmed}, {"unconfirmed", &W::evicted_unconfirmed}});
+    page.family("detour_worker_flows_evicted_idle_seconds_total");
+    for (const W& worker : workers)
+        page.sample({{"worker", fmt::format("{}", worker.worker)}}, worker.evicted_idle_seconds);
+    by("detour_worker_flows_not_inserted_total", "reason",
+       {{"rate", &W::not_inserted}, {"full", &W::no_place}});
+}
+
 void write_workers(Page& page, const std::vector<WorkerMetrics>& workers) {
     page.family("detour_worker_packets_total");
     for (const WorkerMetrics& worker : workers) {
@@ -327,9 +365,7 @@ void write_workers(Page& page, const std::vector<WorkerMetrics>& workers) {
         page.sample({{"worker", id}, {"family", "v4"}}, worker.flows_v4);
         page.sample({{"worker", id}, {"family", "v6"}}, worker.flows_v6);
     }
-    page.family("detour_worker_flows_not_inserted_total");
-    for (const WorkerMetrics& worker : workers)
-        page.sample({{"worker", fmt::format("{}", worker.worker)}}, worker.not_inserted);
+    write_flow_tables(page, workers);
     page.family("detour_worker_swept_total");
     for (const WorkerMetrics& worker : workers) {
         for (std::size_t i = 0; i < kSwept.size(); ++i)

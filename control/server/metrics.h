@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "dataplane/api/counters.h"
+#include "dataplane/api/limits.h"
 
 namespace detour::control {
 
@@ -27,6 +28,13 @@ struct WorkerMetrics {
     std::uint64_t not_inserted = 0;
     /// What the sweep of stranded flows did: resets, asked, answered, repeated, backends, undelivered.
     std::array<std::uint64_t, 6> swept{};
+    std::uint64_t entries_v4 = 0;  ///< places of the flow table
+    std::uint64_t entries_v6 = 0;
+    std::uint64_t evicted_confirmed = 0;
+    std::uint64_t evicted_unconfirmed = 0;
+    std::uint64_t evicted_idle_seconds = 0;               ///< of the confirmed ones, summed
+    std::uint64_t no_place = 0;                           ///< flows not remembered for want of a place
+    std::array<std::uint64_t, api::kIdleClasses> idle{};  ///< confirmed flows by class of idle time
 };
 
 struct PortMetrics {

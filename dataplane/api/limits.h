@@ -28,6 +28,9 @@ inline constexpr std::size_t kMaxMessageBytes = 64U << 20U;  ///< one message of
 
 inline constexpr std::size_t kPrefixBuckets = 64;  ///< that a site's client prefixes are hashed to
 
+/// Of idle flows: under 10 s, 1 min, 10 min, 1 h, and longer.
+inline constexpr std::size_t kIdleClasses = 5;
+
 inline constexpr std::uint16_t kGuePort = 6080;  ///< IANA "gue"
 
 }  // namespace detour::api

@@ -45,6 +45,11 @@ enum class FlowState : std::uint8_t {
     return state == FlowState::kTombstone || state == FlowState::kSwept;
 }
 
+/// More than one packet was seen: a real client's flow, as far as anyone can tell.
+[[nodiscard]] constexpr bool is_confirmed(FlowState state) noexcept {
+    return state >= FlowState::kUdp;
+}
+
 /// The value word of an entry: ack 32 | backend 16 | state 3, syn-pending 1, age 12.
 class FlowValue {
   public:
@@ -221,6 +226,12 @@ enum class MayEvict : std::uint8_t {
     kConfirmed,    ///< the least of all, idle established flows too
 };
 
+/// What became of a new entry.
+struct Inserted {
+    bool made = true;  ///< false: it could have taken a confirmed one's place only, and may not
+    FlowValue gone;    ///< the live entry that gave way; kEmpty: none had to
+};
+
 template <class Key>
 class FlowTable {
   public:
@@ -272,10 +283,10 @@ class FlowTable {
         return FlowValue{};
     }
 
-    /// Owner: makes an entry for a key that find() does not know. Returns true when a live one gave way.
-    /// Makes none when that would have to be a confirmed one and `may_evict` forbids it.
-    bool insert(const Key& key, std::uint64_t hash, FlowValue value, std::uint16_t now_tick,
-                MayEvict may_evict = MayEvict::kConfirmed) noexcept {
+    /// Owner: makes an entry for a key that find() does not know. Makes none when a confirmed one would have
+    /// to give way and `may_evict` forbids it.
+    Inserted insert(const Key& key, std::uint64_t hash, FlowValue value, std::uint16_t now_tick,
+                    MayEvict may_evict = MayEvict::kConfirmed) noexcept {
         // The first bucket as long as it has room: established flows then cost one cache line each.
         const std::size_t a = first(hash);
         const std::size_t b = other(a, key);
@@ -289,10 +300,11 @@ class FlowTable {
             if (moved == nullptr) moved = make_room(b, now_tick);
             if (moved != nullptr) best = {.entry = moved, .worth = 0};
         }
-        if (may_evict == MayEvict::kUnconfirmed && best.worth >= kConfirmedWorth) return false;
-        if (best.entry->value().state() == FlowState::kEmpty) ++used_;
+        if (may_evict == MayEvict::kUnconfirmed && best.worth >= kConfirmedWorth) return {.made = false};
+        const FlowValue before = best.entry->value();
+        if (before.state() == FlowState::kEmpty) ++used_;
         best.entry->write(key, value);
-        return best.worth != 0;
+        return {.gone = best.worth != 0 ? before : FlowValue{}};
     }
 
     void erase(Entry& entry) noexcept {

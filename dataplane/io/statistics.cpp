@@ -27,6 +27,17 @@ void collect_sites(const stages::WorkerState& state, wire::WorkerStats& out) {
     }
 }
 
+void collect_flow_table(const stages::WorkerState& state, wire::FlowTableStats& out) {
+    const stages::FlowTally& tally = state.flow_tally;
+    out.set_entries_v4(state.flows_v4.capacity());
+    out.set_entries_v6(state.flows_v6.capacity());
+    out.set_evicted_confirmed(tally.evicted_confirmed.get());
+    out.set_evicted_unconfirmed(tally.evicted_unconfirmed.get());
+    out.set_evicted_idle_s(tally.evicted_idle_s.get());
+    out.set_no_place(tally.no_place.get());
+    for (const stages::Tally& flows : tally.idle) out.add_idle(flows.get());
+}
+
 void collect_worker(const Worker& worker, wire::WorkerStats& out) {
     const stages::WorkerState& state = worker.state();
     out.set_acknowledged(worker.acknowledged());
@@ -41,6 +52,7 @@ void collect_worker(const Worker& worker, wire::WorkerStats& out) {
         row.set_value(value);
     }
     out.set_not_inserted(state.not_inserted.get());
+    collect_flow_table(state, *out.mutable_flow_table());
     wire::SweepStats& sweep = *out.mutable_sweep();
     sweep.set_resets(state.swept.resets.get());
     sweep.set_asked(state.swept.asked.get());

@@ -31,8 +31,8 @@ void follow(Packet& p, std::uint16_t backend, const Context& context) noexcept {
         if (now.word() != old.word()) entry->set_value(now);
     } else if (w.may_insert()) {
         const FlowValue v = FlowValue::make(backend, FlowState::kSeenOnce, 0, w.tick());
-        w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed) ? 1
-                                                                                                      : 0);
+        w.flow_tally.count(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed),
+                           w.tick());
     }
 }
 

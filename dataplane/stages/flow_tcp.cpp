@@ -162,7 +162,7 @@ void handshake(Packet& p, Keyed& k, core::SynEntry& s, Entry* entry, const Conte
     if (entry != nullptr) {
         entry->set_value(v);
     } else if (w.may_insert()) {
-        w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick()) ? 1 : 0);
+        w.flow_tally.count(k.flows.insert(k.key, p.flow_hash, v, w.tick()), w.tick());
     }
     s.time = 0;
     // Whatever becomes of the flow: its site's answer has reached the client.
@@ -181,7 +181,8 @@ void mid_flow(Packet& p, Keyed& k, const Context& context) noexcept {
     if (has(p, core::kTcpRst | core::kTcpFin) || !w.may_insert()) return;
     const FlowValue v =
         FlowValue::make(p.backend, FlowState::kSeenOnce, core::acknowledgement_of(p), w.tick());
-    w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed) ? 1 : 0);
+    w.flow_tally.count(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed),
+                       w.tick());
 }
 
 template <class Keyed>

@@ -35,7 +35,8 @@ void udp(Packet& p, const Context& context) noexcept {
     if (!choose(p, context, core::Admission::kNew, Reason::kForwardedNew)) return;
     if (!within_limits(p, context) || !w.may_insert()) return;
     const FlowValue v = FlowValue::make(p.backend, FlowState::kSeenOnce, 0, w.tick());
-    w.evictions.add(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed) ? 1 : 0);
+    w.flow_tally.count(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed),
+                       w.tick());
 }
 
 /// True when it was the packet of a live flow whose entry lies where it should; else left to udp().

@@ -1,6 +1,7 @@
 #include "dataplane/stages/worker_state.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace detour::stages {
 namespace {
@@ -19,7 +20,7 @@ std::uint16_t vip_of(const core::FlowEntry<Key>& entry) noexcept {
 template <class Table>
 /// True when it met an entry whose backend has left the plan.
 bool sweep_bucket(Table& flows, std::size_t index, const core::ForwardingTables& tables, std::uint16_t tick,
-                  std::vector<std::uint32_t>& live) noexcept {
+                  FlowCounts& live) noexcept {
     bool lost = false;
     for (auto& entry : flows.bucket(index).entries) {
         const core::FlowValue v = entry.value();
@@ -32,7 +33,8 @@ bool sweep_bucket(Table& flows, std::size_t index, const core::ForwardingTables&
             entry.set_value(v.with_backend(core::kNoBackendId));
             lost = true;
         } else if (!core::was_reset(v.state()) && v.backend() != core::kNoBackendId) {
-            ++live[v.backend()];
+            ++live.by_backend[v.backend()];
+            if (core::is_confirmed(v.state())) ++live.by_idle[idle_class(core::age_of(v.tick(), tick))];
         }
     }
     return lost;
@@ -58,7 +60,7 @@ WorkerState::WorkerState(const WorkerLimits& limits)
       pools(api::kMaxPools),
       backends(api::kMaxBackends + 1),
       workers_(limits.workers == 0 ? 1 : limits.workers),
-      counting_(api::kMaxBackends + 1) {
+      counting_{.by_backend = std::vector<std::uint32_t>(api::kMaxBackends + 1)} {
     inserts_.set_rate(limits.inserts);
 }
 
@@ -87,11 +89,12 @@ void WorkerState::sweep_one(const core::ForwardingTables& tables, std::size_t po
 
 void WorkerState::publish_counts(std::size_t step) noexcept {
     const std::size_t first = step * kCountsPerStep;
-    const std::size_t end = std::min(first + kCountsPerStep, counting_.size());
-    for (std::size_t id = first; id < end; ++id) {
-        backends[id].flows.set(counting_[id]);
-        counting_[id] = 0;
-    }
+    const std::size_t end = std::min(first + kCountsPerStep, counting_.by_backend.size());
+    for (std::size_t id = first; id < end; ++id)
+        backends[id].flows.set(std::exchange(counting_.by_backend[id], 0));
+    if (step != 0) return;
+    for (std::size_t c = 0; c < counting_.by_idle.size(); ++c)
+        flow_tally.idle[c].set(std::exchange(counting_.by_idle[c], 0));
 }
 
 void WorkerState::sweep(const core::ForwardingTables& tables, std::size_t buckets) noexcept {

@@ -7,7 +7,6 @@
 #include <immintrin.h>
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -20,7 +19,9 @@
 #include "dataplane/core/syn_table.h"
 #include "dataplane/core/tables.h"
 #include "dataplane/core/token_bucket.h"
+#include "dataplane/stages/flow_tally.h"
 #include "dataplane/stages/strand_sweep.h"
+#include "dataplane/stages/tally.h"
 #include "dataplane/stages/way_back.h"
 
 namespace detour::stages {
@@ -32,21 +33,6 @@ struct WorkerLimits {
     std::uint32_t workers = 1;         ///< budgets of the host are divided by this
     std::uint64_t inserts = 0;  ///< entries made a second; beyond it flows go by their hash; 0: no bound
 };
-
-/// A counter with one writer.
-template <class T>
-class TallyOf {
-  public:
-    void add(T n) noexcept {
-        value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-    }
-    void set(T n) noexcept { value_.store(n, std::memory_order_relaxed); }
-    [[nodiscard]] T get() const noexcept { return value_.load(std::memory_order_relaxed); }
-
-  private:
-    std::atomic<T> value_{0};
-};
-using Tally = TallyOf<std::uint64_t>;
 
 struct alignas(16) PacketBytes {
     Tally packets;
@@ -108,6 +94,12 @@ struct SweptTally {
     Tally undelivered;  ///< segments that had no way or no buffer
 };
 
+/// Live flows that the sweep has met.
+struct FlowCounts {
+    std::vector<std::uint32_t> by_backend;  ///< by BackendId
+    std::array<std::uint32_t, api::kIdleClasses> by_idle{};
+};
+
 class WorkerState {
   public:
     explicit WorkerState(const WorkerLimits& limits);
@@ -138,7 +130,7 @@ class WorkerState {
     }
 
     /// Bounded background work, a few buckets a call: ages entries out, strands those whose backend is not in
-    /// `tables`, removes those whose VIP is not, and counts the live ones of each backend.
+    /// `tables`, removes those whose VIP is not, and counts the live ones of each backend and idle time.
     void sweep(const core::ForwardingTables& tables, std::size_t buckets) noexcept;
     /// No entry of this worker names a backend or VIP absent from this generation. Any thread.
     [[nodiscard]] std::uint64_t scanned() const noexcept { return scanned_.get(); }
@@ -167,7 +159,7 @@ class WorkerState {
     StrandSweep strand_sweep;
     SweptTally swept;
 
-    Tally evictions;     ///< live flow entries that gave way to new ones
+    FlowTally flow_tally;
     Tally not_inserted;  ///< flows that went by their hash, for the bound on new entries
     std::array<Tally, api::kReasonCount> counters;
     std::array<SiteSignals, 256> sites;
@@ -187,9 +179,9 @@ class WorkerState {
     std::uint64_t sweep_generation_ = 0;
     std::size_t sweep_position_ = 0;
     std::vector<const WorkerState*> others_;
-    std::size_t sweep_left_ = 0;           ///< steps until a whole pass for sweep_generation_ is done
-    bool lost_backends_ = false;           ///< met in the pass that is under way
-    std::vector<std::uint32_t> counting_;  ///< live flows by BackendId, of the pass that is under way
+    std::size_t sweep_left_ = 0;  ///< steps until a whole pass for sweep_generation_ is done
+    bool lost_backends_ = false;  ///< met in the pass that is under way
+    FlowCounts counting_;         ///< of the pass that is under way
     core::TokenBucket inserts_;
     Tally scanned_;
 };

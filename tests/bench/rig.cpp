@@ -145,7 +145,8 @@ Rig::Counts Rig::counts() const noexcept {
             .fresh = of(api::Reason::kForwardedNew),
             .mid = of(api::Reason::kForwardedMid),
             .malformed = of(api::Reason::kBadIpChecksum) + of(api::Reason::kBadSource),
-            .evictions = worker_->evictions.get()};
+            .evictions =
+                worker_->flow_tally.evicted_confirmed.get() + worker_->flow_tally.evicted_unconfirmed.get()};
 }
 
 void Rig::note(std::uint64_t packets, std::size_t first, const Counts& before) {

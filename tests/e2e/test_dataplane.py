@@ -187,6 +187,10 @@ def test_a_flow_keeps_its_backend_and_stats_count_it(bench):
     assert sum(row.packets for row in stats.backends) == 120
     assert sum(site.handshakes for worker in stats.workers for site in worker.sites) == 40
     wait_for(lambda: control.stats().workers[0].flows_v4 == 40)
+    wait_for(lambda: sum(control.stats().workers[0].flow_table.idle) == 40)
+    table = control.stats().workers[0].flow_table
+    assert table.entries_v4 >= 2 * 40 and table.entries_v6 > 0
+    assert (table.evicted_confirmed, table.evicted_unconfirmed, table.no_place) == (0, 0, 0)
     assert stats.ports[0].rx_packets >= 120
     assert stats.ports[0].tx_packets >= 120
 

@@ -46,7 +46,9 @@ VERSION = {"version": "9.9.9", "api": 1, "pop": "icn1", "started": START}
 STATUS = {"version": VERSION, "now": "2026-05-01T04:05:06.000000Z", "state": "alarm", "alarms": ["site pangyo is dark"],
           "dataplane": {"connected": True, "version": "9.9.9", "restored": False, "generation": 42, "acknowledged": 42,
                         "rebuilds": 7, "problem": "",
-                        "workers": [{"worker": 0, "acknowledged": 42, "flows_v4": 1234567, "flows_v6": 3}]},
+                        "workers": [{"worker": 0, "acknowledged": 42, "flows_v4": 1234567, "flows_v6": 3,
+                                     "entries_v4": 2097152, "entries_v6": 524288, "evicted_confirmed": 12, "evicted_unconfirmed": 987,
+                                     "evicted_idle_seconds": 43200}]},
           "sites": SITES, "pools": 1, "pools_not_ok": 1, "drains": [DRAIN],
           "hold": {"since": START, "expires": "2099-05-01T03:34:05.000000Z", "reason": "storm", "by": "kim"},
           "weights": [{"target": "talk@anyang", "weight": 25, "since": START, "expires": "2099-05-01T03:34:05.000000Z",
@@ -237,6 +239,8 @@ def test_verb(fake, words, path, holds):
 def test_flows(fake):
     table = run(fake, "flows")
     assert table.returncode == 0 and "1,234,567" in table.stdout and "CAPACITY FLOWS/S" in table.stdout
+    worker = table.stdout[table.stdout.index("WORKER"):].splitlines()[1].split()
+    assert worker == ["0", "1,234,567", "58.9", "%", "3", "<0.1", "%", "12", "1h00m", "987", "42"], "how full, and who was lost after how long"
     assert json.loads(run(fake, "-o", "json", "flows").stdout) == STATUS
 
 

@@ -209,3 +209,73 @@ TEST_CASE("beyond the rate of new entries flows go by their hash; entries that a
     fast.send(tcp(2, kAck, 2));
     CHECK(fast.worker->flows_v4.used() == 12);
 }
+
+namespace {
+
+/// Makes the flow of this port a confirmed one: its handshake was seen, and a packet after it.
+void confirm(FastPath& fast, std::uint16_t port) {
+    fast.send(tcp(port, kSyn));
+    fast.send(tcp(port, kAck, 2));
+    fast.send(tcp(port, kAck, 2));
+}
+
+}  // namespace
+
+TEST_CASE("flows that lose their place are counted by kind, with how long they had been idle") {
+    FastPath fast(make_plan(), 2);  // one bucket of four entries
+    REQUIRE(fast.worker->flows_v4.capacity() == 4);
+    const stages::FlowTally& tally = fast.worker->flow_tally;
+    for (std::uint16_t port = 1; port <= 4; ++port) confirm(fast, port);
+    CHECK(tally.evicted_confirmed.get() == 0);
+    fast.advance(seconds(600));
+
+    // No handshake was seen, so a confirmed flow does not give way; the packet goes on.
+    CHECK(fast.send(tcp(5, kAck, 7)).reason == Reason::kForwardedMid);
+    CHECK(fast.send(udp(5)).reason == Reason::kForwardedNew);
+    CHECK(tally.no_place.get() == 2);
+    CHECK(tally.evicted_confirmed.get() == 0);
+
+    // A real client's does. It was seen once yet, so the next one takes the same place.
+    fast.send(tcp(6, kSyn));
+    fast.send(tcp(6, kAck, 2));
+    CHECK(tally.evicted_confirmed.get() == 1);
+    CHECK(tally.evicted_idle_s.get() == 600);
+    CHECK(fast.send(tcp(7, kAck, 7)).reason == Reason::kForwardedMid);
+    CHECK(tally.evicted_unconfirmed.get() == 1);
+    CHECK(tally.evicted_confirmed.get() == 1);
+    CHECK(tally.no_place.get() == 2);
+}
+
+TEST_CASE("the sweep tells how long confirmed flows have been idle, for each class of times") {
+    FastPath fast(make_plan());
+    const auto idle = [&] {
+        fast.worker->set_time(fast.now());
+        fast.worker->sweep(*fast.tables, 100'000);  // several passes: the last one was whole at this moment
+        std::vector<std::uint64_t> out;
+        for (const stages::Tally& c : fast.worker->flow_tally.idle) out.push_back(c.get());
+        return out;
+    };
+    using Counts = std::vector<std::uint64_t>;
+    confirm(fast, 1);
+    fast.send(tcp(2, kSyn));
+    fast.send(tcp(2, kAck, 2));  // seen once
+    CHECK(idle() == Counts{1, 0, 0, 0, 0});
+    fast.advance(seconds(8));
+    CHECK(idle() == Counts{1, 0, 0, 0, 0});
+    fast.advance(seconds(2));
+    CHECK(idle() == Counts{0, 1, 0, 0, 0});
+    confirm(fast, 3);
+    CHECK(idle() == Counts{1, 1, 0, 0, 0});
+    fast.advance(seconds(50));
+    CHECK(idle() == Counts{0, 1, 1, 0, 0});
+    fast.advance(seconds(540));
+    CHECK(idle() == Counts{0, 0, 1, 1, 0});
+    fast.advance(seconds(3000));
+    CHECK(idle() == Counts{0, 0, 0, 1, 1});
+    fast.send(tcp(1, kAck, 2));
+    CHECK(idle() == Counts{1, 0, 0, 1, 0});
+    fast.advance(seconds(3700));
+    CHECK(idle() == Counts{0, 0, 0, 0, 1});  // the other one is forgotten
+    fast.advance(seconds(3502));
+    CHECK(idle() == Counts{0, 0, 0, 0, 0});
+}

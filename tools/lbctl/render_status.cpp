@@ -234,15 +234,45 @@ std::string render(const Status& status, const View& view) {
     return out;
 }
 
+namespace {
+
+/// How full a flow table is. It is made to be half full; somewhat beyond, flows begin to find no place.
+Cell full_cell(std::uint64_t flows, std::uint64_t entries) {
+    if (entries == 0) return {""};
+    const double share = static_cast<double>(flows) / static_cast<double>(entries);
+    return {percent_text(share), share > 0.6 ? Tone::kWarning : Tone::kPlain};
+}
+
+/// How long the flows that were lost had been idle, on average.
+std::string idle_text(const WorkerStatus& worker) {
+    if (worker.evicted_confirmed == 0) return "";
+    return duration_text(std::chrono::seconds(worker.evicted_idle_seconds / worker.evicted_confirmed));
+}
+
+}  // namespace
+
 std::string render_flows(const Status& status, const View& view) {
     const std::string hold = status.hold ? hold_line(*status.hold, view) : "";
     if (!status.dataplane.connected) return hold + fast_path_line(status.dataplane, view) + "\n";
-    Table workers(
-        {{"WORKER"}, {"IPV4 FLOWS", Align::kRight}, {"IPV6 FLOWS", Align::kRight}, {"PLAN", Align::kRight}});
+    Table workers({{"WORKER"},
+                   {"IPV4 FLOWS", Align::kRight},
+                   {"FULL", Align::kRight},
+                   {"IPV6 FLOWS", Align::kRight},
+                   {"FULL", Align::kRight},
+                   {"LOST", Align::kRight},
+                   {"AFTER IDLE", Align::kRight},
+                   {"UNCONFIRMED LOST", Align::kRight},
+                   {"PLAN", Align::kRight}});
     for (const WorkerStatus& worker : status.dataplane.workers) {
         workers.row({{fmt::format("{}", worker.worker)},
                      {count_text(worker.flows_v4)},
+                     full_cell(worker.flows_v4, worker.entries_v4),
                      {count_text(worker.flows_v6)},
+                     full_cell(worker.flows_v6, worker.entries_v6),
+                     {count_text(worker.evicted_confirmed),
+                      worker.evicted_confirmed == 0 ? Tone::kPlain : Tone::kWarning},
+                     {idle_text(worker)},
+                     {count_text(worker.evicted_unconfirmed)},
                      {fmt::format("{}", worker.acknowledged)}});
     }
     Table sites({{"SITE"},

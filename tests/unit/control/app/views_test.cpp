@@ -1,6 +1,7 @@
 // The pure parts of the shell: shares, rates, what the timeline says.
 #include <doctest/doctest.h>
 
+#include "control/app/api_view.h"
 #include "control/app/event_text.h"
 #include "control/app/fast_path_figures.h"
 #include "control/app/forecast.h"
@@ -98,6 +99,53 @@ TEST_CASE("rates span about a second and never go below zero") {
     hello.set_instance(2);
     figures.on_up(hello);
     CHECK_FALSE(figures.rates(api::SiteId(3)));
+}
+
+TEST_CASE("what a flow table lost reaches metrics and status") {
+    wire::StatsReply reply = stats(0, 1);
+    wire::FlowTableStats& table = *reply.mutable_workers(0)->mutable_flow_table();
+    table.set_entries_v4(2048);
+    table.set_entries_v6(512);
+    table.set_evicted_confirmed(3);
+    table.set_evicted_unconfirmed(4);
+    table.set_evicted_idle_s(3600);
+    table.set_no_place(5);
+    for (std::uint64_t i = 0; i < 7; ++i) table.add_idle(10 + i);  // more than there are: passed over
+    reply.mutable_workers(0)->set_not_inserted(6);
+    app::FastPathFigures figures;
+    figures.on_up(wire::HelloReply{});
+    figures.on_stats(std::move(reply));
+    const app::Snapshot snapshot;
+    const config::Config config;
+    const app::ServiceCounters counters;
+    const app::ServiceOptions options;
+    const publish::NextHops next_hops;
+    const app::IncidentBook incidents;
+    const app::ViewInput in{.snapshot = snapshot,
+                            .config = config,
+                            .figures = figures,
+                            .counters = counters,
+                            .options = options,
+                            .next_hops = next_hops,
+                            .incidents = incidents};
+    const control::MetricsInput metrics = app::view_metrics(in);
+    REQUIRE(metrics.workers.size() == 2);
+    const control::WorkerMetrics& worker = metrics.workers[0];
+    CHECK(worker.entries_v4 == 2048);
+    CHECK(worker.entries_v6 == 512);
+    CHECK(worker.evicted_confirmed == 3);
+    CHECK(worker.evicted_unconfirmed == 4);
+    CHECK(worker.evicted_idle_seconds == 3600);
+    CHECK(worker.no_place == 5);
+    CHECK(worker.not_inserted == 6);
+    CHECK(worker.idle == decltype(worker.idle){10, 11, 12, 13, 14});
+    CHECK(metrics.workers[1].idle == decltype(worker.idle){});
+    const control::WorkerStatus shown = app::view_status(in).dataplane.workers.at(0);
+    CHECK(shown.entries_v4 == 2048);
+    CHECK(shown.entries_v6 == 512);
+    CHECK(shown.evicted_confirmed == 3);
+    CHECK(shown.evicted_unconfirmed == 4);
+    CHECK(shown.evicted_idle_seconds == 3600);
 }
 
 TEST_CASE("a state that is not a plan is an error, an empty one is none") {

@@ -32,6 +32,12 @@ MetricsInput full_input() {
     input.pools = {{.pool = "talk", .sites_admitted = 1}};
     input.pool_sites = {{"talk", "pangyo", 12}};
     input.workers[0].swept = {1, 2, 3, 4, 5, 6};
+    input.workers[0].entries_v4 = 2048;
+    input.workers[0].evicted_confirmed = 21;
+    input.workers[0].evicted_unconfirmed = 22;
+    input.workers[0].evicted_idle_seconds = 23;
+    input.workers[0].no_place = 24;
+    input.workers[0].idle = {31, 32, 33, 34, 35};
     input.bfd = {{"pangyo", "10.1.0.1", "down"}, {"anyang", "10.2.0.1", "unknown"}};
     input.bfd_packets = BfdPackets{7, 8, 0, {{"ttl", 3}}};
     input.probe_tunnel = {{11, 12, 13, 14}};
@@ -117,6 +123,13 @@ TEST_CASE("figures are whole, labels escaped, a verdict is one of a set") {
     CHECK(has(R"(detour_build_info{version="0.1.0",pop="icn1 \"quoted\" \\ \n"} 1)"));
     CHECK(has(R"(detour_pool_flows{pool="talk",site="pangyo"} 12)"));
     CHECK(has(R"(detour_worker_swept_total{worker="0",result="backend"} 5)"));
+    CHECK(has(R"(detour_worker_flow_entries{worker="0",family="v4"} 2048)"));
+    CHECK(has(R"(detour_worker_flows_evicted_total{worker="0",kind="confirmed"} 21)"));
+    CHECK(has(R"(detour_worker_flows_evicted_total{worker="0",kind="unconfirmed"} 22)"));
+    CHECK(has(R"(detour_worker_flows_evicted_idle_seconds_total{worker="0"} 23)"));
+    CHECK(has(R"(detour_worker_flows_not_inserted_total{worker="0",reason="full"} 24)"));
+    CHECK(has(R"(detour_worker_flows_idle{worker="0",idle="under_10m"} 33)"));
+    CHECK(has(R"(detour_worker_flows_idle{worker="0",idle="longer"} 35)"));
     CHECK(has(R"(detour_start_time_seconds 1777604645.25)"));
     CHECK(has(R"(detour_site_verdict{site="pangyo",verdict="dark"} 1)"));
     CHECK(has(R"(detour_site_verdict{site="pangyo",verdict="healthy"} 0)"));

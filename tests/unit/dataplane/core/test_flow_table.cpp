@@ -55,7 +55,7 @@ TEST_CASE("against a map: what find() gives is what was last written, at low loa
                     REQUIRE(table.peek(key(i), hash(i)).word() == model[i].word());
                     entry->set_value(v);
                 } else {
-                    REQUIRE_FALSE(table.insert(key(i), hash(i), v, 5));
+                    REQUIRE(table.insert(key(i), hash(i), v, 5).gone.state() == FlowState::kEmpty);
                 }
                 model[i] = v;
                 break;
@@ -108,10 +108,33 @@ TEST_CASE("expired entries give way first, without counting as an eviction") {
         ++i;
     }
     const std::uint16_t later = idle_limit(FlowState::kSeenOnce) + 1;
-    CHECK_FALSE(
-        table.insert(key(5000), hash(5000), FlowValue::make(9, FlowState::kSeenOnce, 0, later), later));
+    const Inserted done =
+        table.insert(key(5000), hash(5000), FlowValue::make(9, FlowState::kSeenOnce, 0, later), later);
+    CHECK(done.made);
+    CHECK(done.gone.state() == FlowState::kEmpty);
     REQUIRE(table.find(key(5000), hash(5000)) != nullptr);
     CHECK(table.used() <= capacity);
+}
+
+TEST_CASE("of a full table the oldest gives way and is named; what may evict none is told so") {
+    FlowTableV4 table(1);  // one bucket: four entries
+    for (std::uint32_t i = 0; i < 4; ++i) {
+        const auto tick = static_cast<std::uint16_t>(10 - i);
+        table.insert(key(i), hash(i), FlowValue::make(1, FlowState::kEstablished, i, tick), 10);
+    }
+    const FlowValue fresh = FlowValue::make(9, FlowState::kSeenOnce, 0, 20);
+    const Inserted refused = table.insert(key(7), hash(7), fresh, 20, MayEvict::kUnconfirmed);
+    CHECK_FALSE(refused.made);
+    CHECK(table.find(key(7), hash(7)) == nullptr);
+    const Inserted done = table.insert(key(7), hash(7), fresh, 20);
+    CHECK(done.made);
+    CHECK(done.gone.state() == FlowState::kEstablished);
+    CHECK(done.gone.ack() == 3);
+    CHECK(done.gone.tick() == 7);
+    CHECK(table.find(key(3), hash(3)) == nullptr);
+    // Now what was seen once is the least of them.
+    CHECK(table.insert(key(8), hash(8), fresh, 20, MayEvict::kUnconfirmed).gone.backend() == 9);
+    CHECK(table.used() == 4);
 }
 
 TEST_CASE("filled from one half to nine tenths, live entries move rather than give way") {
@@ -122,7 +145,7 @@ TEST_CASE("filled from one half to nine tenths, live entries move rather than gi
     for (std::uint32_t i = 0; i < kEntries / 10 * 9; ++i) {
         const auto tick = static_cast<std::uint16_t>(i >> 14U);
         const FlowValue v = FlowValue::make(1, FlowState::kEstablished, 0, tick);
-        evicted += table.insert(key(i), hash(i), v, tick) ? 1 : 0;
+        evicted += table.insert(key(i), hash(i), v, tick).gone.state() == FlowState::kEmpty ? 0 : 1;
         if (i < kEntries / 4 * 3) at_three_quarters = evicted;
     }
     MESSAGE("evicted " << at_three_quarters << " up to 75 %, " << evicted << " up to 90 % of " << kEntries);
@@ -144,7 +167,7 @@ TEST_CASE("every moved entry is still found, by its owner and by others") {
     for (std::uint16_t step = 0; step < 3200 && !evicted; ++step) {
         const auto i = static_cast<std::uint32_t>(random());
         const FlowValue v = FlowValue::make(step, FlowState::kEstablished, 0, step / 32);
-        evicted = table.insert(key_v6(i), hash(i), v, step / 32);
+        evicted = table.insert(key_v6(i), hash(i), v, step / 32).gone.state() != FlowState::kEmpty;
         model[i] = step;
     }
     CHECK(model.size() > 1600);  // two entries a bucket: the first loss comes about half full
