@@ -119,17 +119,17 @@ FragmentEntry& FragmentCache::find_or_make(std::uint64_t tag, std::uint32_t now_
     FragmentEntry* set = &entries_[(tag >> 32U) % kSets * kWays];
     FragmentEntry* victim = set;
     for (std::size_t i = 0; i < kWays; ++i) {
-        if (set[i].state == FragmentEntry::State::kEmpty) {
-            victim = &set[i];
-            break;
-        }
-        if (now_ms - set[i].time > now_ms - victim->time) victim = &set[i];
+        const bool empty = set[i].state == FragmentEntry::State::kEmpty;
+        if (empty || now_ms - set[i].time >= now_ms - victim->time) victim = &set[i];
+        if (empty) break;
     }
-    *victim = {};
-    victim->tag = tag;
-    victim->time = now_ms;
-    victim->state = FragmentEntry::State::kWaiting;
-    return *victim;
+    // Newest first: of those of the same millisecond the first to come goes.
+    std::move_backward(set, victim, victim + 1);
+    *set = {};
+    set->tag = tag;
+    set->time = now_ms;
+    set->state = FragmentEntry::State::kWaiting;
+    return *set;
 }
 
 std::uint16_t FragmentCache::hold(std::uint64_t tag, std::uint32_t now_ms) noexcept {

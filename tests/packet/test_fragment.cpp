@@ -201,3 +201,20 @@ TEST_CASE("a flood of first fragments takes places from one another, and from no
               Verdict::kTransmit);
     CHECK(fast.send(fragment_of(whole, 256, 508, 59'999)).reason == Reason::kForwardedFragment);
 }
+
+TEST_CASE("of datagrams that begin in one millisecond those that came last are known") {
+    constexpr std::size_t kDatagrams = 4000;
+    constexpr std::size_t kLast = core::FragmentCache::kSets;  // a quarter of the cache
+    FastPath fast(make_plan());
+    std::vector<Bytes> later;
+    for (std::size_t id = 0; id < kDatagrams; ++id) {
+        const Bytes whole = from_client(false).udp(999, 53).payload(40).bytes();
+        const std::vector<Bytes> parts = cut(whole, 24, static_cast<std::uint16_t>(id));
+        fast.send(parts[0]);
+        if (id >= kDatagrams - kLast) later.push_back(parts[1]);
+    }
+    std::size_t forwarded = 0;
+    for (const Bytes& part : later) forwarded += fast.send(part).reason == Reason::kForwardedFragment ? 1 : 0;
+    MESSAGE("of " << kLast << " that came last " << forwarded << " were known");
+    CHECK(forwarded >= kLast * 95 / 100);
+}
