@@ -109,13 +109,7 @@ std::uint16_t Worker::poll(std::uint8_t port, std::uint16_t queue,
 }
 
 void Worker::run_stages(const core::ForwardingTables& tables) noexcept {
-    stages::CaptureSession* capture = capture_.load(std::memory_order_acquire);
-    if (capture == nullptr || capture->over(state_.now_ns())) [[likely]]
-        return stages::run(batch_, {tables, host_, state_});
-    stages::CaptureLane& lane = capture->lane(index_);
-    lane.begin(batch_);
-    stages::run(batch_, {tables, host_, state_});
-    lane.end(batch_, state_.now_ns());
+    stages::run_captured(batch_, {tables, host_, state_}, capture_.load(std::memory_order_acquire), index_);
 }
 
 bool Worker::sweep_stranded(const core::ForwardingTables& tables, std::size_t buckets) noexcept {

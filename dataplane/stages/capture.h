@@ -21,6 +21,7 @@
 #include "dataplane/api/types.h"
 #include "dataplane/core/batch.h"
 #include "dataplane/core/token_bucket.h"
+#include "dataplane/stages/pipeline.h"
 
 namespace detour::stages {
 
@@ -127,5 +128,17 @@ class CaptureSession {
     std::atomic<std::uint64_t> until_ns_;
     std::vector<std::unique_ptr<CaptureLane>> lanes_;
 };
+
+/// run() of pipeline.h, and copies for whoever captures; null: nobody does. By worker number `worker`.
+inline void run_captured(core::Batch& batch, const Context& context, CaptureSession* session,
+                         unsigned worker) noexcept {
+    const std::uint64_t now = context.worker.now_ns();
+    if (session == nullptr || session->over(now)) [[likely]]
+        return run(batch, context);
+    CaptureLane& lane = session->lane(worker);
+    lane.begin(batch);
+    run(batch, context);
+    lane.end(batch, now);
+}
 
 }  // namespace detour::stages

@@ -1,7 +1,6 @@
 // The fast-path benchmark: `bench_fastpath [options]`, one JSON object a line. tools/bench runs it and
 // documents it; the first line says how it was measured, each further line is one scenario.
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <getopt.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -15,10 +14,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <stdexcept>
 
 #include "dataplane/io/eal.h"
 #include "dataplane/io/huge_pages.h"
+#include "tests/bench/measure.h"
 #include "tests/bench/rig.h"
 
 namespace detour::bench {
@@ -27,8 +28,8 @@ namespace {
 constexpr std::size_t kMbufs = 8191;
 constexpr std::uint16_t kDataRoom = 3776;  // as the fast path's own pool
 constexpr std::size_t kEalBytes = 96U << 20U;
+constexpr std::uint64_t kPoolPackets = 6'400'000;
 constexpr std::size_t kSlack = 32U << 20U;
-constexpr double kMostMissed = 0.001;
 
 struct Options {
     std::vector<std::string> names;
@@ -115,19 +116,21 @@ std::size_t memory_of(const std::vector<Scenario>& list) {
     std::size_t most = 0;
     for (const Scenario& s : list) {
         const std::size_t entries = 2 * std::bit_ceil(s.table_flows);
-        most = std::max(most, Traffic::bytes(s) + entries * (s.v6 ? 32U : 16U));
+        most = std::max(most, s.workers * (Traffic::bytes(s) + entries * (s.v6 ? 32U : 16U)));
     }
     return most + kEalBytes + kSlack;
 }
 
-/// One CPU for this thread, and DPDK on it.
-rte_mempool* start(unsigned cpu, bool huge) {
+/// One CPU for this thread, and DPDK on it and on the second one.
+rte_mempool* start(unsigned cpu, std::optional<unsigned> second, bool huge) {
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
     if (::sched_setaffinity(0, sizeof set, &set) != 0) refuse(fmt::format("CPU {} is not ours to use", cpu));
-    std::vector<std::string> words{"bench_fastpath", "--no-telemetry",         "--no-pci",
-                                   "--lcores",       fmt::format("0@{}", cpu), "--log-level=error"};
+    std::string lcores = fmt::format("0@{}", cpu);
+    if (second) lcores += fmt::format(",{}@{}", kSecondLcore, *second);
+    std::vector<std::string> words{"bench_fastpath", "--no-telemetry", "--no-pci",
+                                   "--lcores",       lcores,           "--log-level=error"};
     if (huge) {
         words.emplace_back("--in-memory");
     } else {
@@ -144,53 +147,7 @@ rte_mempool* start(unsigned cpu, bool huge) {
     return pool;
 }
 
-std::string spread(std::vector<double> values) {
-    std::sort(values.begin(), values.end());
-    return fmt::format("[{:.2f}, {:.2f}, {:.2f}]", values.front(), values[values.size() / 2], values.back());
-}
-
-double share(std::uint64_t part, std::uint64_t whole) {
-    return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
-}
-
-/// Why the row does not count; empty when it does.
-std::string void_because(const Scenario& s, const Outcome& o) {
-    if (share(o.established_missed, o.established) > kMostMissed) return "established packets missed";
-    if (s.kind == Kind::kFlood && o.established_missed != 0) return "the flood hurt established flows";
-    if (share(o.missed, o.packets) > kMostMissed) return "packets did not end as the scenario says";
-    return "";
-}
-
 volatile std::sig_atomic_t interrupted = 0;
-
-void measure(const Scenario& scenario, const Options& options, rte_mempool* pool) {
-    Rig rig(scenario, pool);
-    std::vector<double> net;
-    std::vector<double> total;
-    std::vector<double> instructions;
-    for (int i = 0; i < options.rounds; ++i) {
-        if (interrupted != 0) throw std::runtime_error("interrupted");
-        const Rig::Round round = rig.round(options.seconds, options.packets);
-        net.push_back(round.on.ns() - round.off.ns());
-        total.push_back(round.on.ns());
-        instructions.push_back(share(round.on.instructions, round.on.packets) -
-                               share(round.off.instructions, round.off.packets));
-    }
-    std::sort(instructions.begin(), instructions.end());
-    const Outcome& o = rig.outcome();
-    const std::string why = void_because(scenario, o);
-    fmt::print(
-        R"({{"scenario": "{}", "net_ns": {}, "total_ns": {}, "instructions": {}, "packets": {}, "flows": {}, )"
-        R"("occupancy": {:.4f}, "missed": {:.6f}, "established": {}, "established_missed": {}, "evictions": {}, )"
-        R"("encap": "{}", "pools": {}, "backends": {}, "void": {}}})"
-        "\n",
-        scenario.name, spread(net), spread(total),
-        rig.counts_instructions() ? fmt::format("{:.0f}", instructions[instructions.size() / 2]) : "null",
-        o.packets, scenario.flows, rig.occupancy(), share(o.missed, o.packets), o.established,
-        o.established_missed, o.evictions, api::to_string(scenario.encap), scenario.pools, scenario.backends,
-        why.empty() ? "null" : '"' + why + '"');
-    std::fflush(stdout);
-}
 
 /// A folder for the note that huge pages were added, gone when the process ends.
 class NoteFolder {
@@ -221,15 +178,25 @@ void run(const Options& options) {
         for (const Scenario& s : list) fmt::print("{}\n", s.name);
         return;
     }
-    const unsigned cpu = options.cpu >= 0 ? static_cast<unsigned>(options.cpu) : io::allowed_cpus().back();
+    const std::vector<unsigned> allowed = io::allowed_cpus();
+    const unsigned cpu = options.cpu >= 0 ? static_cast<unsigned>(options.cpu) : allowed.back();
+    std::optional<unsigned> second;
+    for (const unsigned other : allowed)
+        if (other != cpu) second = other;
     const NoteFolder folder;
     io::HugePages pages(folder.path());
     const bool huge = options.huge && pages.provide(memory_of(list));
-    rte_mempool* pool = start(cpu, huge);
+    const bool two = std::any_of(list.begin(), list.end(), [](const Scenario& s) { return s.workers > 1; });
+    rte_mempool* pool = start(cpu, two ? second : std::nullopt, huge);
     fmt::print(R"({{"cpu": {}, "huge_pages": {}, "burst": {}, "rounds": {}, "take_and_free_ns": {:.2f}}})"
                "\n",
-               cpu, huge, api::kMaxBurst, options.rounds, pool_cost(pool));
-    for (const Scenario& scenario : list) measure(scenario, options, pool);
+               cpu, huge, api::kMaxBurst, options.rounds,
+               pool_cost(pool, options.packets != 0 ? options.packets : kPoolPackets));
+    const How how{options.seconds, options.rounds, options.packets, cpu, second, &interrupted};
+    for (const Scenario& scenario : list) {
+        fmt::print("{}\n", measure(scenario, how, pool));
+        std::fflush(stdout);
+    }
     rte_mempool_free(pool);
     rte_eal_cleanup();
 }

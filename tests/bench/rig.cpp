@@ -4,7 +4,7 @@
 #include <time.h>
 
 #include <algorithm>
-#include <span>
+#include <limits>
 #include <stdexcept>
 
 #include "dataplane/io/frames.h"
@@ -29,18 +29,6 @@ std::span<rte_mbuf*> take(rte_mempool* pool, std::array<rte_mbuf*, kBurst>& mbuf
     return mbufs;
 }
 
-// What the worker does between receive and transmit, with the worker's own code.
-void run_burst(std::span<rte_mbuf*> mbufs, core::Batch& batch, const stages::Context& context) noexcept {
-    context.worker.set_time(now_ns(CLOCK_MONOTONIC));
-    io::fill(batch, mbufs, 0, [](rte_mbuf*) {});
-    stages::run(batch, context);
-    for (std::uint32_t i = 0; i < batch.count; ++i) {
-        const core::Packet& packet = batch.packets[i];
-        if (packet.verdict == core::Verdict::kTransmit) [[likely]]
-            io::apply(*static_cast<rte_mbuf*>(packet.user), packet);
-    }
-}
-
 std::unique_ptr<stages::WorkerState> make_worker(const Scenario& s) {
     return std::make_unique<stages::WorkerState>(stages::WorkerLimits{
         .flows_v4 = s.v6 ? kOtherFamily : s.table_flows, .flows_v6 = s.v6 ? s.table_flows : kOtherFamily});
@@ -53,17 +41,18 @@ std::uint64_t tens(std::uint64_t from, std::uint64_t to) {
 
 }  // namespace
 
-Rig::Rig(const Scenario& scenario, rte_mempool* pool)
+Rig::Rig(const Scenario& scenario, Host& host, unsigned index, rte_mempool* pool)
     : scenario_(scenario),
       pool_(pool),
+      host_(host),
+      index_(index),
       worker_(make_worker(scenario)),
       traffic_(scenario),
       batch_(std::make_unique<core::Batch>()) {
-    auto built = core::build_tables(plan_of(scenario), nullptr);
-    if (!built) throw std::runtime_error(built.error().to_string());
-    tables_ = std::move(*built);
-    for (std::size_t s = 0; s < kSites; ++s) {
-        host_.set_site(api::SiteId{static_cast<std::uint8_t>(s)}, {.admit = scenario.admit});
+    if (scenario.capture == Capture::kAll) {
+        session_ = std::make_unique<stages::CaptureSession>(1, stages::CaptureFilter{}, index_ + 1,
+                                                            std::numeric_limits<std::uint64_t>::max());
+        capture_.store(session_.get());
     }
     know_flows();
     traffic_.become_measured(scenario.kind);
@@ -87,9 +76,53 @@ void Rig::start_anew() {
     know_flows();
 }
 
+// Not inlined: callgrind can be told to count this alone.
+[[gnu::noinline]] void Rig::run_stages(const stages::Context& context) noexcept {
+    if (scenario_.capture == Capture::kNotAsked) {
+        stages::run(*batch_, context);
+    } else {
+        stages::run_captured(*batch_, context, capture_.load(std::memory_order_acquire), index_);
+    }
+    for (std::uint32_t i = 0; i < batch_->count; ++i) {
+        const core::Packet& packet = batch_->packets[i];
+        auto* mbuf = static_cast<rte_mbuf*>(packet.user);
+        if (packet.verdict == core::Verdict::kTransmit) [[likely]]
+            io::apply(*mbuf, packet);
+        else if (packet.verdict == core::Verdict::kHold)
+            held_[packet.backend] = mbuf;
+    }
+}
+
+// As a worker does: each alone. What is not released now is freed with its burst.
+void Rig::resume_held(const stages::Context& context) noexcept {
+    std::array<rte_mbuf*, core::FragmentCache::kSlots> released;
+    std::size_t count = 0;
+    worker_->fragments.take_due(worker_->now_ms(), [&](std::uint16_t slot, core::FragmentCache::Due due) {
+        if (due == core::FragmentCache::Due::kReleased && held_[slot] != nullptr)
+            released[count++] = held_[slot];
+    });
+    held_.fill(nullptr);
+    for (std::size_t i = 0; i < count; ++i) {
+        io::fill(*batch_, {&released[i], 1}, 0, [](rte_mbuf*) {});
+        run_stages(context);
+    }
+}
+
+// What a worker does between receive and transmit, with the worker's own code.
+void Rig::run_burst(std::span<rte_mbuf*> mbufs) noexcept {
+    const core::ForwardingTables& tables = host_.publication.read();
+    const stages::Context context{tables, host_.switches, *worker_};
+    worker_->set_time(now_ns(CLOCK_MONOTONIC));
+    io::fill(*batch_, mbufs, 0, [](rte_mbuf*) {});
+    run_stages(context);
+    if (worker_->fragments.waiting()) resume_held(context);
+    if (++bursts_ % io::kBurstsPerSweep == 0) worker_->sweep(tables, io::kBusySweep);
+    host_.publication.pass(index_);
+}
+
 template <Pipeline kPipeline>
 void Rig::drive(std::uint64_t bursts, Cursor& cursor) {
-    const stages::Context context{*tables_, host_, *worker_};
+    host_.publication.online(index_);
     std::array<rte_mbuf*, kBurst> storage;
     for (std::uint64_t b = 0; b < bursts; ++b) {
         const std::span<rte_mbuf*> mbufs = take(pool_, storage);
@@ -98,12 +131,10 @@ void Rig::drive(std::uint64_t bursts, Cursor& cursor) {
             mbuf->data_len = traffic_.length();
             mbuf->pkt_len = traffic_.length();
         }
-        if constexpr (kPipeline == Pipeline::kOn) {
-            run_burst(mbufs, *batch_, context);
-            if (++bursts_ % io::kBurstsPerSweep == 0) worker_->sweep(*tables_, io::kBusySweep);
-        }
+        if constexpr (kPipeline == Pipeline::kOn) run_burst(mbufs);
         rte_pktmbuf_free_bulk(mbufs.data(), kBurst);
     }
+    host_.publication.offline(index_);
 }
 
 template <Pipeline kPipeline>
@@ -114,6 +145,7 @@ void Rig::measure(std::uint64_t bursts, Cursor& cursor, Cost& cost) {
     cost.cpu_ns += now_ns(CLOCK_THREAD_CPUTIME_ID) - start;
     cost.instructions += instructions_.read() - instructions;
     cost.packets += bursts * kBurst;
+    if (session_) session_->lane(index_).take([](const stages::Captured&) { return true; });
 }
 
 Rig::Round Rig::round(double seconds, std::uint64_t packets) {
@@ -141,10 +173,16 @@ Rig::Counts Rig::counts() const noexcept {
     const auto of = [this](api::Reason reason) {
         return worker_->counters[static_cast<std::size_t>(reason)].get();
     };
+    std::uint64_t forwarded = 0;
+    for (const api::ReasonInfo& info : api::kReasons)
+        forwarded += api::is_forwarded(info.reason) ? of(info.reason) : 0;
     return {.pinned = of(api::Reason::kForwardedPinned),
             .fresh = of(api::Reason::kForwardedNew),
             .mid = of(api::Reason::kForwardedMid),
             .malformed = of(api::Reason::kBadIpChecksum) + of(api::Reason::kBadSource),
+            .errors = of(api::Reason::kForwardedIcmp),
+            .later_fragments = of(api::Reason::kForwardedFragment),
+            .forwarded = forwarded,
             .evictions =
                 worker_->flow_tally.evicted_confirmed.get() + worker_->flow_tally.evicted_unconfirmed.get()};
 }
@@ -161,6 +199,11 @@ void Rig::note(std::uint64_t packets, std::size_t first, const Counts& before) {
         others = now.fresh - before.fresh;
     } else if (scenario_.kind == Kind::kMalformed) {
         others = now.malformed - before.malformed;
+    } else if (scenario_.kind == Kind::kIcmpError) {
+        others = now.errors - before.errors;
+    } else if (scenario_.kind == Kind::kFragments) {
+        established = packets / 2;
+        others = now.later_fragments - before.later_fragments;
     } else {
         others = scenario_.kind == Kind::kSyn ? now.fresh - before.fresh : now.mid - before.mid;
     }
@@ -170,6 +213,7 @@ void Rig::note(std::uint64_t packets, std::size_t first, const Counts& before) {
     outcome_.established_missed += established - found;
     outcome_.missed += packets - found - std::min(others, packets - established);
     outcome_.evictions += now.evictions - before.evictions;
+    outcome_.lost += packets - std::min(packets, now.forwarded - before.forwarded);
 }
 
 double Rig::occupancy() const noexcept {
@@ -179,16 +223,16 @@ double Rig::occupancy() const noexcept {
     return scenario_.v6 ? share(worker_->flows_v6) : share(worker_->flows_v4);
 }
 
-double pool_cost(rte_mempool* pool) {
-    constexpr std::uint64_t kBursts = 100'000;
+double pool_cost(rte_mempool* pool, std::uint64_t packets) {
+    const std::uint64_t bursts = std::max<std::uint64_t>(packets / kBurst, 1);
     std::array<rte_mbuf*, kBurst> storage;
     const std::uint64_t start = now_ns(CLOCK_THREAD_CPUTIME_ID);
-    for (std::uint64_t b = 0; b < kBursts; ++b) {
+    for (std::uint64_t b = 0; b < bursts; ++b) {
         const std::span<rte_mbuf*> mbufs = take(pool, storage);
         rte_pktmbuf_free_bulk(mbufs.data(), kBurst);
     }
     return static_cast<double>(now_ns(CLOCK_THREAD_CPUTIME_ID) - start) /
-           static_cast<double>(kBursts * kBurst);
+           static_cast<double>(bursts * kBurst);
 }
 
 }  // namespace detour::bench

@@ -1,18 +1,22 @@
 // The ideal NIC and the worker behind it: mbufs are taken from a pool, filled with a packet, run through the
 // pipeline and given back. With the pipeline left out the same loop measures what is not the pipeline.
 //
-// One thread. The pool stays the caller's and outlives the rig.
+// One thread. Pool and host stay the caller's and outlive the rig.
 #pragma once
 
+#include <rte_mbuf.h>
 #include <rte_mempool.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "dataplane/core/batch.h"
-#include "dataplane/core/host_state.h"
-#include "dataplane/core/tables.h"
+#include "dataplane/io/fast_path.h"
+#include "dataplane/stages/capture.h"
 #include "dataplane/stages/worker_state.h"
+#include "tests/bench/host.h"
 #include "tests/bench/instructions.h"
 #include "tests/bench/scenario.h"
 #include "tests/bench/traffic.h"
@@ -36,19 +40,21 @@ struct Outcome {
     std::uint64_t established = 0;
     std::uint64_t established_missed = 0;  ///< of them, not forwarded by their flow's entry
     std::uint64_t evictions = 0;           ///< live entries that gave way
+    std::uint64_t lost = 0;                ///< that were not forwarded
 };
 
 class Rig {
   public:
-    /// Builds tables and frames and makes the flows known. Throws std::runtime_error when the plan is refused
-    /// and std::bad_alloc.
-    Rig(const Scenario& scenario, rte_mempool* pool);
+    /// Builds frames and makes the flows known. `index`: which of the host's workers it is. Throws
+    /// std::bad_alloc.
+    Rig(const Scenario& scenario, Host& host, unsigned index, rte_mempool* pool);
 
     /// One round: alternates bursts with and without the pipeline until the first took `seconds` of this
     /// thread's time, or `packets` of them were made when that is not 0.
     struct Round {
         Cost on;
         Cost off;
+        [[nodiscard]] double net_ns() const { return on.ns() - off.ns(); }
     };
     [[nodiscard]] Round round(double seconds, std::uint64_t packets);
 
@@ -63,9 +69,15 @@ class Rig {
         std::uint64_t fresh = 0;
         std::uint64_t mid = 0;
         std::uint64_t malformed = 0;
+        std::uint64_t errors = 0;
+        std::uint64_t later_fragments = 0;
+        std::uint64_t forwarded = 0;  ///< all of them
         std::uint64_t evictions = 0;
     };
 
+    void run_burst(std::span<rte_mbuf*> mbufs) noexcept;
+    void run_stages(const stages::Context& context) noexcept;
+    void resume_held(const stages::Context& context) noexcept;
     template <Pipeline kPipeline>
     void drive(std::uint64_t bursts, Cursor& cursor);
     template <Pipeline kPipeline>
@@ -77,11 +89,14 @@ class Rig {
 
     Scenario scenario_;
     rte_mempool* pool_;
-    core::HostState host_;
-    std::unique_ptr<const core::ForwardingTables> tables_;
+    Host& host_;
+    const unsigned index_;
     std::unique_ptr<stages::WorkerState> worker_;
     Traffic traffic_;
     std::unique_ptr<core::Batch> batch_;
+    std::array<rte_mbuf*, core::FragmentCache::kSlots> held_{};  ///< fragments of this burst, by slot
+    std::unique_ptr<stages::CaptureSession> session_;
+    io::CapturePointer capture_{nullptr};
     InstructionCounter instructions_;
     Cursor on_;
     Cursor off_;
@@ -89,7 +104,7 @@ class Rig {
     unsigned bursts_ = 0;
 };
 
-/// What taking and giving back an mbuf costs alone, in ns.
-[[nodiscard]] double pool_cost(rte_mempool* pool);
+/// What taking and giving back an mbuf costs alone, in ns, over so many.
+[[nodiscard]] double pool_cost(rte_mempool* pool, std::uint64_t packets);
 
 }  // namespace detour::bench

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <limits>
+
 namespace detour::bench {
 namespace {
 
@@ -25,6 +27,8 @@ void add_family(std::vector<Scenario>& list, bool v6) {
     row("udp-1m", {.protocol = api::Protocol::kUdp});
     row("tcp-1m-ipip", {.encap = api::Encap::kIpip});
     row("tcp-1m-gre", {.encap = api::Encap::kGre});
+    row("icmp-errors-1m", {.kind = Kind::kIcmpError});
+    row("fragments-64k", {.kind = Kind::kFragments, .protocol = api::Protocol::kUdp, .flows = 65'536});
 }
 
 }  // namespace
@@ -38,6 +42,12 @@ std::vector<Scenario> scenarios() {
         {.name = "v4-syn-1m-1000-pools", .kind = Kind::kSyn, .pools = 1'000},
         {.name = "v4-tcp-1m-10000-backends", .backends = 10'000},
         {.name = "v4-syn-1m-10000-backends", .kind = Kind::kSyn, .backends = 10'000},
+        {.name = "v4-tcp-1m-drill", .drill = true},
+        {.name = "v4-syn-1m-drill", .kind = Kind::kSyn, .drill = true},
+        {.name = "v4-tcp-1m-1000-pools-plans", .pools = 1'000, .plans = true},
+        {.name = "v4-tcp-1m-two-workers", .workers = 2},
+        {.name = "v4-tcp-1k-capture-not-asked", .flows = 1'000, .capture = Capture::kNotAsked},
+        {.name = "v4-tcp-1k-capture-all", .flows = 1'000, .capture = Capture::kAll},
         {.name = "v4-syn-1m-admit-partial", .kind = Kind::kSyn, .admit = api::Admit{32'768}},
         {.name = "v4-tcp-occupied-25", .flows = 524'288},
         // Shows what an overfull table does; too many of its flows find no place for a row that counts.
@@ -95,6 +105,7 @@ api::PlanPool pool_of(const Scenario& scenario, std::size_t number) {
 api::ForwardingPlan plan_of(const Scenario& scenario) {
     api::ForwardingPlan plan;
     plan.generation = api::Generation{1};
+    plan.icmp_per_second = std::numeric_limits<std::uint32_t>::max();  // what an error costs, not a budget
     plan.seed = api::FleetSeed::from_text("a seed for benchmarks, the same everywhere");
     plan.source_v4 = api::IpAddress::v4({192, 0, 2, 1});
     plan.source_v6 = api::IpAddress::v6({0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});

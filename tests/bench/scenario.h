@@ -15,6 +15,15 @@ enum class Kind {
     kNewFlow,      ///< an ACK of an unknown flow in every packet: inserts beside `flows` others
     kMalformed,    ///< the same packets, none of them with a right header: dropped by the parser
     kFlood,        ///< nine SYNs of random sources to each packet of `flows` established ones
+    kIcmpError,    ///< an ICMP error about an answer of one of the flows
+    kFragments,    ///< datagrams of the flows in two fragments each, one after the other
+};
+
+/// Whether somebody captures.
+enum class Capture {
+    kNobody,    ///< the worker looks once a burst, as it always does
+    kNotAsked,  ///< it does not even look
+    kAll,       ///< every packet is wanted; as many as the pace allows are kept
 };
 
 struct Scenario {
@@ -30,6 +39,10 @@ struct Scenario {
     std::size_t backends = 16;          ///< of each pool, in four sites
     bool only_by_name = false;          ///< not part of a run that names no scenario
     api::Admit admit = api::kAdmitAll;  ///< of every site
+    bool drill = false;                 ///< pool 0 gives site 0 one new flow in a hundred less
+    bool plans = false;                 ///< another plan is applied every 100 ms
+    unsigned workers = 1;               ///< 1 or 2, each with `flows` of its own
+    Capture capture = Capture::kNobody;
 };
 
 inline constexpr std::size_t kSites = 4;

@@ -40,6 +40,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     probe.add_argument("--https", type=int, default=500, metavar="N", help="likewise")
     probe.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR", help="build folder (default: build)")
     add_failover(verbs)
+    add_shipped(verbs)
     return parser.parse_args(arguments)
 
 
@@ -53,6 +54,16 @@ def add_failover(verbs) -> None:
     failover.add_argument("--runs", type=int, default=10, metavar="N", help="of each kind (default 10)")
     failover.add_argument("--seed", type=int, default=None, metavar="N", help="of the moments of the cuts")
     failover.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR", help="build folder (default: build)")
+
+
+def add_shipped(verbs) -> None:
+    verb = verbs.add_parser("shipped", help="the shipped program between net_pcap and net_null, by its own statistics",
+                            description="Exit status: 0 measured, 1 failed or a row is void, 2 wrong usage.")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    verb.add_argument("--seconds", type=float, default=10, metavar="S", help="of each row (default 10)")
+    verb.add_argument("--flows", type=int, default=1000, metavar="N", help="at most some thousands: all frames lie in its buffers")
+    verb.add_argument("--no-huge", action="store_true", help="ordinary pages")
+    verb.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR", help="build folder (default: build)")
 
 
 def build(folder: Path, program: str = PROGRAM) -> Path:
@@ -135,6 +146,25 @@ def fastpath(arguments: argparse.Namespace) -> int:
     return 1 if any(r["void"] for r in results) else 0
 
 
+def shipped(arguments: argparse.Namespace) -> int:
+    program, wire = build(arguments.build, "dataplane/detour-dataplane"), build(arguments.build, "tests/e2e/dataplane_pb2.py")
+    described = machine.describe()
+    print(described["text"], flush=True)
+    command = ["/usr/bin/python3", str(ROOT / "tests/bench/shipped.py"), str(program), str(ROOT / "tests/support"), str(wire.parent),
+               "--seconds", str(arguments.seconds), "--flows", str(arguments.flows), *(["--no-huge"] if arguments.no_huge else [])]
+
+    def show(row: dict) -> None:
+        cost = "-" if row["cpu_ns"] is None else f"{row['cpu_ns']:.1f}"
+        print(f"{row['scenario']:<18} {row['mpps']:>6.2f} million packets a second, {cost} ns of CPU time each, {row['missed']:.3%} missed"
+              + (f"  VOID: {row['void']}" if row["void"] else ""), flush=True)
+
+    _, results, status = measure(command, show)
+    if arguments.json:
+        document = {"machine": described["text"], "commit": machine.commit(ROOT), "load": described["load"], "results": results}
+        arguments.json.write_text(as_text(document))
+    return 1 if status != 0 or any(r["void"] for r in results) else 0
+
+
 def failover(arguments: argparse.Namespace) -> int:
     if os.geteuid() != 0:
         print("tools/bench: failover needs root: it makes a lab of network namespaces", file=sys.stderr)
@@ -163,6 +193,8 @@ def main(arguments: list[str] | None = None) -> int:
             return fastpath(parsed)
         if parsed.verb == "failover":
             return failover(parsed)
+        if parsed.verb == "shipped":
+            return shipped(parsed)
         rows = [(kind, count) for kind in ("tcp", "http", "https") if (count := getattr(parsed, kind)) > 0]
         return probes.run(ROOT, build(parsed.build, probes.PROGRAM), rows, parsed.seconds, parsed.json)
     except KeyboardInterrupt:

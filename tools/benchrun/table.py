@@ -2,7 +2,7 @@
 
 
 class Rows:
-    COLUMNS = (("scenario", -26), ("net ns", 8), ("min", 7), ("max", 7), ("total", 7), ("instr", 7), ("occupied", 9),
+    COLUMNS = (("scenario", -28), ("net ns", 8), ("min", 7), ("max", 7), ("total", 7), ("instr", 7), ("occupied", 9),
                ("missed", 9), ("evicted", 8))
 
     @staticmethod
@@ -20,21 +20,31 @@ class Rows:
         instructions = "-" if result["instructions"] is None else result["instructions"]
         cells = (result["scenario"], f"{median:.1f}", f"{low:.1f}", f"{high:.1f}", f"{result['total_ns'][1]:.1f}",
                  instructions, f"{result['occupancy']:.1%}", f"{result['missed']:.3%}", result["evictions"])
-        return Rows._join(cells) + (f"  VOID: {result['void']}" if result["void"] else "")
+        return Rows._join(cells) + Rows._notes(result)
+
+    @staticmethod
+    def _notes(result: dict) -> str:
+        """What only rows of this kind have."""
+        notes = ""
+        if "throughput" in result:
+            notes += f"  {result['plans']} plans: {result['throughput'][1]:.1%} of the throughput without, {result['lost']} packets lost"
+        if "speedup" in result:
+            notes += f"  {result['speedup'][1]:.2f} times one worker"
+        return notes + (f"  VOID: {result['void']}" if result["void"] else "")
 
 
 def compare(old: dict[str, dict], new: list[dict]) -> list[str]:
     """Ratios of the medians, new to old; below 1 is faster. Void rows and rows of one side only are said so."""
-    lines = ["", f"{'scenario':<26} {'old':>8} {'new':>8} {'ratio':>7}"]
+    lines = ["", f"{'scenario':<28} {'old':>8} {'new':>8} {'ratio':>7}"]
     for result in new:
         name = result["scenario"]
         before = old.get(name)
         if before is None:
-            lines.append(f"{name:<26} not in the old result")
+            lines.append(f"{name:<28} not in the old result")
         elif before.get("void") or result["void"]:
-            lines.append(f"{name:<26} void")
+            lines.append(f"{name:<28} void")
         else:
             then, now = before["net_ns"][1], result["net_ns"][1]
             ratio = f"{now / then:.2f}" if then > 0 else "-"
-            lines.append(f"{name:<26} {then:>8.1f} {now:>8.1f} {ratio:>7}")
+            lines.append(f"{name:<28} {then:>8.1f} {now:>8.1f} {ratio:>7}")
     return lines
