@@ -156,6 +156,7 @@ class Service {
         Documents text;
     };
     [[nodiscard]] boost::asio::awaitable<ReadConfig> read_config(std::string path);
+    [[nodiscard]] boost::asio::awaitable<std::vector<std::string>> changes_to(const config::Config& next);
     [[nodiscard]] control::ApiError refuse_config(const std::vector<config::Mistake>& mistakes);
     [[nodiscard]] boost::asio::awaitable<api::Result<void>> keep_for_trial(Trial trial);
     [[nodiscard]] boost::asio::awaitable<void> take_back();
@@ -177,7 +178,8 @@ class Service {
     ServiceOptions options_;
     control::EventLog& log_;
     config::Config first_config_;
-    boost::asio::thread_pool pool_{2};
+    /// Three may wait for a slow disk: a configuration is read and compared nevertheless.
+    boost::asio::thread_pool pool_{4};
     std::unique_ptr<DurableWriter> state_writer_;
     std::unique_ptr<DurableWriter> intents_writer_;
     std::optional<Engine> engine_;

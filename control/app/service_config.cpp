@@ -43,6 +43,15 @@ awaitable<Service::ReadConfig> Service::read_config(std::string path) {
     co_return co_await asio::co_spawn(pool_, read, asio::use_awaitable);
 }
 
+/// Off the loop: of ten thousand backends it takes longer than a probe may. Under the lock, so that what is
+/// in force stays so meanwhile.
+awaitable<std::vector<std::string>> Service::changes_to(const config::Config& next) {
+    const auto work = [&now = config(), &next]() -> awaitable<std::vector<std::string>> {
+        co_return describe_changes(now, next);
+    };
+    co_return co_await asio::co_spawn(pool_, work, asio::use_awaitable);
+}
+
 ApiError Service::refuse_config(const std::vector<config::Mistake>& mistakes) {
     ApiError refusal{api::ErrorCode::kInvalidArgument, "reading the configuration",
                      "it has mistakes and was refused; what ran before goes on"};
@@ -104,10 +113,13 @@ awaitable<control::Outcome<control::ReloadReply>> Service::reload(
                                                "config confirm), or wait until it is taken back"));
     }
     control::ReloadReply reply;
-    reply.changes = describe_changes(config(), *read.loaded);
+    reply.changes = co_await changes_to(*read.loaded);
+    if (stopped_) co_return Reply(tl::unexpect, kStopping);
     reply.changed = !reply.changes.empty();
-    for (std::string& said : overruled_weights(snapshot(), *read.loaded))
-        reply.changes.push_back(std::move(said));
+    if (!engine_->intents().weights.empty()) {  // a snapshot of a large fleet takes its time
+        for (std::string& said : overruled_weights(snapshot(), *read.loaded))
+            reply.changes.push_back(std::move(said));
+    }
     if (confirm_within && read.loaded->control.state_dir != config().control.state_dir) {
         unlock();
         co_return Reply(tl::unexpect,

@@ -329,49 +329,6 @@ def test_an_overloaded_control_process_changes_no_verdict(lab):
     assert not result.failed("new")
 
 
-SLOW_DISK = """
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <unistd.h>
-int fsync(int fd) { sleep(3); return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd); }
-int fdatasync(int fd) { sleep(3); return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd); }
-"""
-
-
-@pytest.fixture
-def slow_disk(lab):
-    """The control process with a disk whose every fsync takes 3 s."""
-    library = lab.dir / "slow.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library), "-ldl"], input=SLOW_DISK, text=True,
-                   check=True)
-    quick = lab._processes["control"]["command"]
-    lab._processes["control"]["command"] = ["env", f"LD_PRELOAD={library}", *quick]
-    lab.restart("control")
-    yield
-    lab._processes["control"]["command"] = quick
-    lab.restart("control")
-
-
-def test_a_slow_disk_and_plans_under_way_change_no_verdict_and_no_bfd_session_falls(lab, slow_disk):
-    """Each reload with another weight is a plan, and a state to write; a drain waits for the disk, nothing else does."""
-    configure(lab, bfd=True)
-    wait_for("all sites healthy", lambda: healthy(lab), 30)
-    before = last_event(lab)
-    began = time.monotonic()
-    assert lab.lbctl("drain", "anyang", "--for", "1m").returncode == 0
-    assert time.monotonic() - began > 2.5, "the disk is slow and the drain was acknowledged before it was written"
-    for weight in range(50, 60):
-        lab.write_config(lab.with_bfd.replace("weight = 100", f"weight = {weight}"))
-        lab.lbctl("reload")
-    lab.lbctl("undrain", "anyang")
-    lab.write_config(lab.with_bfd)
-    lab.lbctl("reload")
-    wait_for("plans in force", lambda: len(events(lab, before, "plan_applied")) >= 3, 20)
-    for kind in ("bfd", "backend_down", "backend_up", "suspect", "probe_missed", "alarm"):
-        assert not events(lab, before, kind), kind
-    assert {name for name, _ in verdicts(lab, before)} <= {"anyang"}
-
-
 def test_an_overloaded_control_process_still_sees_a_power_cut(lab):
     before = last_event(lab)
     cut = lab.darken("pangyo")

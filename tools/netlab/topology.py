@@ -7,7 +7,7 @@
                                                     backbone ── SITE router ┘ ── SITE-1, SITE-2 … (nginx, VIP on lo)
                                                   the last SITE router ── SITE-gw ── SITE-1, SITE-2 … (plain nginx)
 
-Addresses (k: client 1…, i: site 1…, j: backend 1…):
+Addresses (k: client 1…, i: site 1 … 7, 10 …, since 10.8 and 10.9 are the PoP's and the clients'; j: backend 1…):
 
     clients      198.18.k.0/24            2001:db8:c:k::/64     every address of these is the client's own
     client 1     198.19.0.0/16            2001:db8:8000::/33    too: sources in many prefixes
@@ -29,6 +29,7 @@ VIP_NET6 = "2001:db8:f::/64"
 WIDE4, WIDE6 = "198.19.0.0/16", "2001:db8:8000::/33"  # of the first client
 TCP_PORTS = (80, 443)
 UDP_PORT = 7
+SITE_NUMBERS = [n for n in range(1, 203) if n not in (8, 9)]
 DEFAULT_SITES = ("pangyo", "anyang", "chuncheon")
 
 
@@ -98,7 +99,7 @@ class Topology:
         self._build_pop()
         for k in range(1, self.clients + 1):
             self._build_client(k)
-        for i, site in enumerate(self.sites, start=1):
+        for i, site in zip(SITE_NUMBERS, self.sites):
             self._build_site(i, site)
 
     def _node(self, name: str, kind: str, **rest: str) -> Node:
