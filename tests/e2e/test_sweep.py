@@ -180,7 +180,7 @@ def test_twenty_thousand_idle_clients_come_back_at_the_set_pace(lab):
         did = difference(lab, before)
     finally:
         rows = clients.stop()
-    resets = [s.time for s in capture.segments if s.flags == RST]
+    resets = [s.time for s in capture.segments if s.flags & RST]
     first = min(resets)
     back = first_answers(rows, cut)
     most = most_in_a_second(resets)
@@ -189,7 +189,10 @@ def test_twenty_thousand_idle_clients_come_back_at_the_set_pace(lab):
           f"last client back {last - first:.3f} s after the first reset, {last - cut:.3f} s after the cut; {did}")
     assert len(back) == IDLE
     assert {r["site"] for r in rows if r["start_ns"] / 1e9 > cut and r["site"]} <= set(OTHERS)
-    assert last - first < 15
+    # From the power cut itself: the probes' verdict and strand_after are in it, and 20,000 at 2,000 a second take 10 s.
+    assert last - cut < 15
+    # In whatever second one looks, and none was missed by looking.
+    assert len(resets) >= did["resets"] >= IDLE
     assert most <= PACE * 1.1
     assert first - cut > STRAND_AFTER
     assert did["answered"] > 0.99 * IDLE  # the client's own stack said that the RST was taken
