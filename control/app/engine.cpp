@@ -139,12 +139,10 @@ Actions Engine::Impl::finish(Deferring deferring) {
     const bool later = urgent_ && deferring == Deferring::kAllowed;
     out_.sites = board_.take_sites();
     out_.backends = board_.take_backends();
-    if (!later) publish();
-    if (started_) {
-        send_due();
-        ask_ready();
+    if (!later) {
+        publish();
+        save_if_changed();
     }
-    if (!later) save_if_changed();
     out_.next_wakeup = next_wakeup();
     return std::exchange(out_, {});
 }
@@ -354,6 +352,10 @@ Actions Engine::Impl::on_tick(Now now) {
     tick_strands();
     forget_lost();
     forget_asked();
+    if (started_) {
+        send_due();
+        ask_ready();
+    }
     return finish();
 }
 

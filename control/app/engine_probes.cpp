@@ -106,6 +106,7 @@ Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outc
     const bool ok = outcome.cause == health::Cause::kOk;
     if (ok && fail_static_) leave_static();
     const State before = target.state.state();
+    const bool answered = health::answered(target.state.last());
     const bool was_fast = fast(target);
     const auto step = target.state.on_result(outcome.cause, serial, {target.health->fall, rise_of(target)});
     if (step.first_miss && target.state.state() != State::kDown) {
@@ -113,7 +114,11 @@ Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outc
         due_.set(index, now.monotonic);
         start_burst(site, target.address.to_string() + ": " + told(target, outcome));
     }
-    if (step.changed) on_changed(index, before);
+    if (step.changed) {
+        on_changed(index, before);
+    } else if (before == State::kDown && health::answered(target.state.last()) != answered) {
+        mark_part(target.part);  // panic asks who answers at all
+    }
     if (site.burst) check_burst(site);
     const bool dark = site.admission.phase() == failover::Phase::kDark;
     if (step.changed || dark || !site.refused.empty()) judge(site);

@@ -97,19 +97,8 @@ void Engine::Impl::bound_by_health(const PoolState& pool, Index index) {
     const bool used = fail_static_ || part.admission.phase() != Phase::kDark;
     // A site that may be gone as a whole is switched as a whole: one store, not one for each pool.
     const bool frozen = site.burst || fail_static_ || site.admission.phase() == Phase::kDark || !used;
-    failover::Healthy at;
-    failover::PanicView view;
-    for (const Index i : part.targets) {
-        const Target& target = fleet_.targets[i];
-        if (target.weight == 0 || target.drained) continue;
-        const State state = target.state.state();
-        const bool healthy = state == State::kUp || (state == State::kUnknown && !target.fresh);
-        at.whole += target.weight;
-        at.healthy += healthy ? target.weight : 0;
-        ++view.backends;
-        view.healthy += healthy ? 1 : 0;
-        view.answering_badly += state == State::kDown && health::answered(target.state.last()) ? 1 : 0;
-    }
+    failover::Healthy at{part.weight_in_use, part.weight_available, false};
+    failover::PanicView view{part.in_use, part.available, part.bad_answers, false};
     // One that stays with nobody healthy is held by a rail: it serves with what it has.
     at.others_take = view.others_take = part.available > 0 && others_taking(fleet_, pool, index) > 0;
     if (!frozen) part.bounds.healthy = failover::healthy_share(at, config_.failover.overprovisioning);

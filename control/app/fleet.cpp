@@ -248,6 +248,8 @@ Fleet make_fleet(const config::Config& config, const plan::Ids& ids, const Fleet
 void count(Fleet& fleet, Part& part) {
     part.up = part.down = part.unknown = part.drained = 0;
     part.weighted = part.available = part.up_available = part.unproven = 0;
+    part.in_use = part.bad_answers = 0;
+    part.weight_in_use = part.weight_available = 0;
     for (const Index index : part.targets) {
         const Target& target = fleet.targets[index];
         const State state = target.state.state();
@@ -257,12 +259,19 @@ void count(Fleet& fleet, Part& part) {
         if (target.drained) ++part.drained;
         if (target.weight == 0) continue;
         ++part.weighted;
-        if (target.drained || state == State::kDown) continue;
+        if (target.drained) continue;
+        ++part.in_use;
+        part.weight_in_use += target.weight;
+        if (state == State::kDown) {
+            part.bad_answers += health::answered(target.state.last()) ? 1 : 0;
+            continue;
+        }
         if (state == State::kUnknown && target.fresh) {
             ++part.unproven;
             continue;
         }
         ++part.available;
+        part.weight_available += target.weight;
         if (state == State::kUp) ++part.up_available;
     }
 }

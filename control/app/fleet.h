@@ -104,6 +104,10 @@ struct Part {
     std::uint32_t available = 0;     ///< weighted, not down, not drained, not fresh
     std::uint32_t unproven = 0;      ///< weighted, fresh and not known yet
     std::uint32_t up_available = 0;  ///< weighted, up, not drained
+    std::uint32_t in_use = 0;        ///< weighted, not drained
+    std::uint32_t bad_answers = 0;   ///< of those: down, but their last probe was answered
+    std::uint64_t weight_in_use = 0;
+    std::uint64_t weight_available = 0;
 };
 
 struct PoolState {

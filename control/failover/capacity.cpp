@@ -35,7 +35,8 @@ class Class {
     void fill() {
         closed_ = closed_sites();
         // Each round closes a site, brings a part to the end of its ramp's step, or places all that is left.
-        while (step()) {}
+        while (step()) {
+        }
         for (std::size_t i = 0; i < members_.size(); ++i) settle(i);
     }
 

@@ -42,7 +42,8 @@ struct PoolAllocation {
     std::vector<double> share;  ///< of the pool's flows, for each part; with `shed` they add up to 1
     /// Where to send them: `share`, and what is shed to the full sites, whose token buckets refuse it.
     std::vector<double> route;
-    /// How much each part may get in the end: at a full site its `route`, elsewhere what its site has room for.
+    /// How much each part may get in the end: at a full site its `route`, elsewhere what its site has room
+    /// for.
     std::vector<double> most;
     double shed = 0;       ///< what fits nowhere; 0 too when no part admits anything
     bool limited = false;  ///< `route` is not what it would be without any budget

@@ -1,11 +1,11 @@
 // One fault, at most two moves of any flow between sites: there and back.
 //
-// Strict while the survivors have room. When the fault fills a survivor, its spill follows what is offered, and
-// a few flows move once more: under 1 % of those that move, and never more than four times. Within the rail of
-// capacity that can't be avoided. Take a flow that ranks its sites A, P, C, with P gone and A full: it spilled
-// from A to C. P comes back by its ramp and ranks before C, so it takes the flow (second move); only what P takes
-// makes room at A, which then takes the flow home (third). To open A before P's ramp would overfill A with P's
-// own flows. Fleets that are full without any fault are left out.
+// Strict while the survivors have room. When the fault fills a survivor, its spill follows what is offered,
+// and a few flows move once more: under 1 % of those that move, and never more than four times. Within the
+// rail of capacity that can't be avoided. Take a flow that ranks its sites A, P, C, with P gone and A full:
+// it spilled from A to C. P comes back by its ramp and ranks before C, so it takes the flow (second move);
+// only what P takes makes room at A, which then takes the flow home (third). To open A before P's ramp would
+// overfill A with P's own flows. Fleets that are full without any fault are left out.
 #include <cstdlib>
 #include <random>
 

@@ -194,8 +194,7 @@ TEST_CASE("spill lowers admits until the shares are what was wanted") {
         for (std::size_t i = 0; i < got.size(); ++i) CHECK(std::abs(got[i] - row.wanted[i]) < 0.01);
     }
     // Full, half through a ramp, and one of the next tier with room: only the first is touched.
-    const auto factors =
-        spill(std::vector{at(0), at(1, 0, 0.5), at(2, 1)}, std::vector<double>{0.4, 1, 1});
+    const auto factors = spill(std::vector{at(0), at(1, 0, 0.5), at(2, 1)}, std::vector<double>{0.4, 1, 1});
     CHECK(factors[0] < 0.9);
     CHECK(factors[1] == 1);
     CHECK(factors[2] == 1);
