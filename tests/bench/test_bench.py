@@ -92,7 +92,7 @@ def test_two_workers_are_compared_with_one(document):
 
 
 def counted_instructions(scenario: str, folder: Path) -> float:
-    """A packet of the stages, by callgrind: what counts nothing else and is the same each time."""
+    """A packet of the stages, by callgrind: other programs make no difference."""
     packets = 6_400
     done = subprocess.run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder / scenario}", "--toggle-collect=detour::bench::Rig::run_stages*",
                            os.environ["BENCH_FASTPATH"], "--no-huge", "--flows", "500", "--rounds", "1", "--packets", str(packets), "--scenario", scenario],
@@ -104,8 +104,9 @@ def counted_instructions(scenario: str, folder: Path) -> float:
 def test_a_capture_that_is_off_costs_nothing(tmp_path):
     off, not_asked, everything = (counted_instructions(f"v4-tcp-1k{name}", tmp_path) for name in ("", "-capture-not-asked", "-capture-all"))
     print(f"instructions a packet: {not_asked:.1f} without the question, {off:.1f} with it, {everything:.1f} capturing all")
-    assert not_asked <= off < not_asked + 0.5
-    assert everything > off + 10, "and this would have shown it"
+    # A tick of the flow table's clock during one of the runs makes a difference too, of a few in 10,000.
+    assert off < not_asked * 1.002
+    assert everything > off * 1.05, "and this would have shown it"
 
 
 def test_a_row_whose_flows_do_not_fit_is_void():
