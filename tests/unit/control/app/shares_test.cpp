@@ -167,6 +167,27 @@ TEST_CASE("follow: the pool leaves a site with what it depends on, and comes bac
     CHECK(world.gate("pangyo", "pool2") == kOpen);
 }
 
+TEST_CASE("follow: it does not go back to a site where it has no backend of its own yet") {
+    config::Config config = sample_config({.pools = 2});
+    config.failover.max_dark_sites = 0;  // the site stays, whatever it answers
+    config.pools[1].depends_on = {"pool0"};
+    config.pools[1].follow = true;
+    World world(config);
+    world.boot();
+    world.behave("pangyo", Cause::kRefused);
+    world.run(3s);
+    REQUIRE(world.gate("pangyo").admit == api::kAdmitAll);
+    REQUIRE(world.gate("pangyo", "pool1").admit == api::kAdmitNone);
+    for (const config::Backend& backend : config.pools[0].backends)
+        if (backend.site == "pangyo") world.behaviour[backend.address] = Cause::kOk;
+    world.run(5s);
+    CHECK(world.gate("pangyo", "pool0") == kOpen);
+    CHECK(world.gate("pangyo", "pool1").admit == api::kAdmitNone);
+    world.behave("pangyo", Cause::kOk);
+    world.run(5s);
+    CHECK(world.gate("pangyo", "pool1") == kOpen);
+}
+
 TEST_CASE("a pool whose dependency is gone everywhere stays where it is, and says so") {
     config::Config config = sample_config({.pools = 2});
     config.pools[1].depends_on = {"pool0"};
