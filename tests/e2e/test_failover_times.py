@@ -1,6 +1,6 @@
 """The bounds of a failover's times, by the same code as `tools/bench failover` but with few runs.
 
-The machine is shared: the median has to keep the bound, the worst run twice of it.
+The machine is shared: the median has to keep the bound, the worst run one and a half times of it.
 """
 import random
 import statistics
@@ -30,5 +30,5 @@ def test_from_the_cut_to_the_switch_and_to_clients_that_are_well(bench, kind):
     for figure, bound in TARGETS_MS[kind].items():
         values = [getattr(run, figure) for run in runs]
         assert statistics.median(values) < bound, (figure, values)
-        assert max(values) < 2 * bound, (figure, values)
+        assert max(values) < 1.5 * bound, (figure, values)
     assert found["all_ok_ms"][2] < 5000
