@@ -346,3 +346,26 @@ TEST_CASE("what does not fit a site goes to the next tier, and comes back when t
     world.run(2s);
     CHECK_FALSE(world.fast.limits.at(id).per_second.has_value());
 }
+
+TEST_CASE("bytes count as flows do: a survivor that is full in Gbit/s passes the rest on to the next tier") {
+    config::Config config = sample_config({.sites = {"pangyo", "anyang", "chuncheon"}});
+    config.sites[1].capacity.gbps = 5;
+    config.sites[2].tier = config::SiteTier::kHot;
+    World world(config);
+    world.offered = {{"pool0", 100}};
+    world.offered_gbps = {{"pool0", 8}};
+    world.boot();
+    world.run(20s);
+    CHECK(world.gate("anyang", "pool0") == kOpen);  // 4 of 8 Gbit/s
+    CHECK_FALSE(world.site("anyang").full);
+    world.behave("pangyo", Cause::kTimeout);
+    world.run(5s);
+    CHECK(world.site("anyang").full);
+    CHECK(admit(world, "anyang", "pool0") == doctest::Approx(5.0 / 8).epsilon(0.05));
+    CHECK(world.gate("chuncheon", "pool0") == kOpen);
+    CHECK(world.pool("pool0").shed == 0);
+    // The least important pool is shed when nothing has room.
+    world.behave("chuncheon", Cause::kTimeout);
+    world.run(5s);
+    CHECK(world.pool("pool0").shed == doctest::Approx(3.0 / 8).epsilon(0.1));
+}

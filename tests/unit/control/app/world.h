@@ -130,6 +130,7 @@ class World {
     bool signals = true;
     /// New flows a second that each pool offers, by name.
     std::map<std::string, double> offered;
+    std::map<std::string, double> offered_gbps;  ///< from the clients
     /// Sites whose data says that it is primary, for `ready` probes (those of path "/primary").
     std::set<std::string> primaries;
     /// Sites whose `ready` probes are not answered.
@@ -364,7 +365,9 @@ class World {
         }
         for (const api::PlanPool& pool : fast.plan->pools) {
             counts_[pool.name] += offered[pool.name] / 10;
-            result.pools.push_back({pool.id, static_cast<std::uint64_t>(counts_[pool.name]), 0});
+            bytes_[pool.name] += offered_gbps[pool.name] * 1e9 / 8 / 10;
+            result.pools.push_back({pool.id, static_cast<std::uint64_t>(counts_[pool.name]),
+                                    static_cast<std::uint64_t>(bytes_[pool.name])});
         }
         if (!clients.empty()) count_clients(result);
         result.acknowledged = result.scanned = fast.plan->generation;
@@ -431,7 +434,7 @@ class World {
     std::optional<Engine> engine_;
     std::multimap<nanoseconds, Answer> pending_;
     std::map<std::string, std::uint64_t> ack_counts_;
-    std::map<std::string, double> counts_;
+    std::map<std::string, double> counts_, bytes_;
     std::map<api::BackendId, std::pair<double, double>> handshakes_;
     Monotonic wakeup_ = health::kNever;
     nanoseconds next_signals_{0};

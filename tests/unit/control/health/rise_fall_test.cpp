@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -113,6 +114,21 @@ TEST_CASE("DueQueue gives items out by time, each at most once") {
     CHECK(queue.pop({50ms})->first == 1);
     CHECK(queue.pop({50ms})->first == 2);
     CHECK_FALSE(queue.pop({50ms}));
+}
+
+TEST_CASE("jitter delays a turn by no more than its part of the interval, and uses the whole range") {
+    detour::config::Health probe;
+    probe.interval = std::chrono::milliseconds{200};
+    CHECK(jitter_of(probe, 12345) == nanoseconds{0});
+    probe.jitter = 0.25;
+    std::array<int, 5> fifths{};  // of 50 ms
+    for (std::uint64_t turn = 0; turn < 10'000; ++turn) {
+        const nanoseconds late = jitter_of(probe, 0x1234567890abcdefULL ^ turn);
+        REQUIRE(late >= nanoseconds{0});
+        REQUIRE(late < nanoseconds(50ms));
+        ++fifths[static_cast<std::size_t>(late / nanoseconds(10ms))];
+    }
+    for (const int part : fifths) CHECK(part == doctest::Approx(2000).epsilon(0.1));
 }
 
 TEST_CASE("next_on_grid is after now, at most one interval away, and on the same grid for ever") {
