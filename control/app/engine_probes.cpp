@@ -119,6 +119,9 @@ Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outc
     } else if (before == State::kDown && health::answered(target.state.last()) != answered) {
         mark_part(target.part);  // panic asks who answers at all
     }
+    // Down, but not silent: a server that answers 503 to leave in good order keeps the flows that it has.
+    if (target.state.state() == State::kDown && !target.stranded && health::served(outcome.cause))
+        strands_.set(index, now.monotonic + config_.failover.strand_after);
     if (site.burst) check_burst(site);
     const bool dark = site.admission.phase() == failover::Phase::kDark;
     if (step.changed || dark || !site.refused.empty()) judge(site);
@@ -131,13 +134,13 @@ void Engine::Impl::record(Target& target, const health::Outcome& outcome, Monoto
     ++target.probes;
     // A bad answer is an answer too: whether it takes the site away is the rails' matter, not BFD's.
     if (health::answered(outcome.cause)) fleet_.sites[target.site].bfd_watch.answered();
+    if (health::served(outcome.cause)) fleet_.sites[target.site].admission.sign_of_life(now_);
     if (outcome.cause != health::Cause::kOk) {
         ++target.misses;
         return;
     }
     target.round_trip = outcome.round_trip;
     target.answered_sent = std::max(target.answered_sent, sent);
-    fleet_.sites[target.site].admission.sign_of_life(now_);
 }
 
 /// Once for each backend and certificate.

@@ -172,16 +172,20 @@ void Engine::Impl::update_bfd(SiteState& site) {
     if (!site.burst) ask_at_once(site);
 }
 
-/// A far site must be able to answer within it.
+/// A far site must be able to answer within it. How far it is, its quickest backend tells: what the others
+/// take longer is their own time to think, and one slow health page must not make BFD wait.
 nanoseconds Engine::Impl::confirm_time(const SiteState& site) const {
     return std::max<nanoseconds>(config_.failover.confirm_timeout, 2 * round_trip(site));
 }
 
-/// The longest that a backend of the site has last taken to answer.
+/// The shortest that a backend of the site has last taken to answer; 0 when none has.
 nanoseconds Engine::Impl::round_trip(const SiteState& site) const {
-    nanoseconds longest{0};
-    for (const Index index : site.targets) longest = std::max(longest, fleet_.targets[index].round_trip);
-    return longest;
+    nanoseconds shortest = nanoseconds::max();
+    for (const Index index : site.targets) {
+        const nanoseconds taken = fleet_.targets[index].round_trip;
+        if (taken.count() > 0) shortest = std::min(shortest, taken);
+    }
+    return shortest == nanoseconds::max() ? nanoseconds{0} : shortest;
 }
 
 void Engine::Impl::tick_bfd(SiteState& site) {

@@ -113,7 +113,7 @@ void Admission::darken(Now now, bool bad_answers) {
     if (record_.phase == Phase::kDark) return;
     const api::Admit mid_before = mid();
     before_ = record_;
-    const bool hold = limited() || record_.phase == Phase::kHeld;
+    const bool hold = drained() || record_.phase == Phase::kHeld;
     record_ = {};
     record_.phase = Phase::kDark;
     record_.hold_on_return = hold;
@@ -161,7 +161,7 @@ void Admission::lighten(Now now, const AdmissionRules& rules) {
     record_.trickle = false;
     const bool too_long =
         rules.auto_return_within && now.wall - record_.dark_since > *rules.auto_return_within;
-    if (limited() || record_.hold_on_return || too_long) {
+    if (drained() || record_.hold_on_return || too_long) {
         record_.phase = Phase::kHeld;
     } else {
         start_ramp(now, rules);
@@ -191,9 +191,10 @@ void Admission::drain(api::Admit left) noexcept {
 void Admission::undrain(Now now, const AdmissionRules& rules, DrainEnd end) {
     if (!limited()) return;
     const api::Admit before = gate().admit;
+    const bool whole = drained();
     limit_ = api::kAdmitAll;
     let_go_ = false;
-    if (record_.phase == Phase::kDark) record_.hold_on_return = end == DrainEnd::kExpired;
+    if (record_.phase == Phase::kDark && whole) record_.hold_on_return = end == DrainEnd::kExpired;
     // A ramp that went on above what the drain left goes on from there: no flow moves at once.
     const bool beyond = record_.phase == Phase::kRamping && reached_ > before;
     if (record_.phase == Phase::kLive || beyond) start_ramp(now, rules, before);

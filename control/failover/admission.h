@@ -56,7 +56,7 @@ struct Gate {
 struct AdmissionRecord {
     Phase phase = Phase::kLive;
     bool stranded = false;
-    bool hold_on_return = false;  ///< was dark under a drain, or held before: may not come back by itself
+    bool hold_on_return = false;  ///< was dark while drained, or held before: may not come back by itself
     bool bad_answers = false;     ///< dark for answering badly (counts against max_dark_sites)
     bool trickle = false;         ///< dark, but keeps 1 % of its new flows, which show when it is well
     WallTime dark_since;          ///< kDark, kHeld
@@ -94,7 +94,8 @@ class Admission {
     void hold_trickle() noexcept;
     /// darken() or end_trickle() was a mistake of ours (everything looked dark): as it was before.
     void relight() noexcept;
-    /// It answers again. Ramps, or holds when it was dark for too long or under a drain.
+    /// It answers again. Ramps, or holds when it was dark for too long or drained. A drain of a part holds
+    /// nothing: the ramp ends at what it leaves.
     void lighten(Now now, const AdmissionRules& rules);
     /// A held one may come back (undrain, or nothing else can take the traffic). No effect in other phases.
     void release(Now now, const AdmissionRules& rules);
@@ -103,8 +104,8 @@ class Admission {
     void drain(api::Admit left = api::kAdmitNone) noexcept;
     /// The deadline of a whole drain has passed: `keep` goes too. No effect when it is not drained.
     void let_go() noexcept { let_go_ = drained(); }
-    /// The drain is over: ramps on from what it left when it is live; stays as it is when dark or held. One
-    /// that only expired never lets a dark one come back by itself.
+    /// The drain is over: ramps on from what it left when it is live; stays as it is when dark or held. A
+    /// whole one that only expired never lets a dark one come back by itself.
     void undrain(Now now, const AdmissionRules& rules, DrainEnd end);
     /// A probe was answered, or a pinned flow's ACK advanced: the strand clock starts again.
     void sign_of_life(Now now) noexcept;

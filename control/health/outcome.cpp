@@ -52,6 +52,10 @@ std::string Outcome::to_string() const {
     return std::string(health::to_string(cause));
 }
 
+bool served(Cause cause) noexcept {
+    return answered(cause) && cause != Cause::kRefused && cause != Cause::kReset;
+}
+
 bool answered(Cause cause) noexcept {
     switch (cause) {
         case Cause::kOk:

@@ -54,6 +54,10 @@ struct Outcome {
 
 /// True for an outcome that shows that somebody at the site is alive, however badly it answers.
 [[nodiscard]] bool answered(Cause cause) noexcept;
+/// True for an answer of the service itself, however bad: what it said over is alive, and so are the
+/// connections of its clients. Not for a reset, which is what a crashed service's or restarted host's kernel
+/// says.
+[[nodiscard]] bool served(Cause cause) noexcept;
 
 /// A probe that takes the way of the traffic: to the VIP, in the tunnel to ProbeRequest::address.
 struct ProbeTunnel {

@@ -1,5 +1,7 @@
 #include "control/health/prober.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -11,7 +13,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <optional>
-#include <unordered_set>
+#include <unordered_map>
 #include <utility>
 
 #include "control/health/probe_grpc.h"
@@ -21,6 +23,7 @@
 #include "control/health/probe_path.h"
 #include "control/health/probe_tls.h"
 #include "control/health/probe_udp.h"
+#include "control/health/tcp_connects.h"
 
 namespace detour::health {
 
@@ -34,18 +37,24 @@ using std::chrono::steady_clock;
 
 /// One probe under way.
 struct Attempt {
-    Attempt(asio::io_context& io, ProbeRequest asked, std::shared_ptr<Tunnel> tunnel)
-        : request(std::move(asked)), path(std::move(tunnel)), socket(io), deadline(io) {}
+    Attempt(asio::io_context& io, std::uint64_t number, ProbeRequest asked, std::shared_ptr<Tunnel> tunnel)
+        : id(number), request(std::move(asked)), path(std::move(tunnel)), socket(io), deadline(io) {}
+    ~Attempt() { close(); }
+    Attempt(const Attempt&) = delete;
+    Attempt& operator=(const Attempt&) = delete;
 
     void close() {
+        if (plain >= 0) ::close(std::exchange(plain, -1));
         error_code ignored;
         socket.close(ignored);  // with linger 0: a reset
         if (datagram) datagram->close(ignored);
         if (echo) echo->close(ignored);
     }
 
+    std::uint64_t id;
     ProbeRequest request;
     ProbePath path;  // before the sockets: it ends after they are closed
+    int plain = -1;  ///< of a probe that only connects
     tcp::socket socket;
     std::optional<asio::ip::udp::socket> datagram;
     std::optional<asio::posix::stream_descriptor> echo;
@@ -66,38 +75,15 @@ tcp::endpoint endpoint_of(const ProbeRequest& request) {
 /// Later than this, and the loop was away: answers may have come that nobody has looked at yet.
 constexpr std::chrono::milliseconds kPrompt{10};
 
-void arm_deadline(const std::shared_ptr<Attempt>& attempt, steady_clock::time_point at) {
-    attempt->deadline.expires_at(at);
-    attempt->deadline.async_wait([attempt](const error_code& ec) {
-        if (ec) return;
-        const std::chrono::nanoseconds timeout = attempt->request.health->timeout;
-        const auto now = steady_clock::now();
-        if (attempt->late.count() == 0 && now - attempt->deadline.expiry() > kPrompt) {
-            // What waits in the sockets comes first, however many steps it takes: as much time as was lost.
-            attempt->late = now - attempt->deadline.expiry();
-            return arm_deadline(attempt, now + std::min(attempt->late, timeout / 2));
-        }
-        attempt->overdue = attempt->late > timeout / 2 ? Cause::kNotSent : Cause::kTimeout;
-        // Closed and not cancelled: a step that is done but not yet looked at would start the next one.
-        attempt->close();
-    });
-}
-
-error_code open(Attempt& attempt, const tcp::endpoint& endpoint) {
-    error_code ec;
-    attempt.socket.open(endpoint.protocol(), ec);
-    if (!ec) attempt.socket.set_option(asio::socket_base::linger(true, 0), ec);
-    // A bare connect sends nothing that could be held back, and at ten thousand a second each call counts.
-    const bool talks = attempt.request.health->type != config::ProbeType::kTcp;
-    if (!ec && talks) attempt.socket.set_option(tcp::no_delay(true), ec);
-    if (!ec) ec = attempt.path.prepare(attempt.socket.native_handle(), attempt.request);
-    return ec;
-}
-
 /// Opens and connects. The error is empty when the connection stands.
 awaitable<error_code> connect(Attempt& attempt) {
     const auto endpoint = endpoint_of(attempt.request);
-    if (const error_code ec = open(attempt, endpoint)) {
+    error_code ec;
+    attempt.socket.open(endpoint.protocol(), ec);
+    if (!ec) attempt.socket.set_option(asio::socket_base::linger(true, 0), ec);
+    if (!ec) attempt.socket.set_option(tcp::no_delay(true), ec);
+    if (!ec) ec = attempt.path.prepare(attempt.socket.native_handle(), attempt.request);
+    if (ec) {
         co_await asio::post(attempt.socket.get_executor(), asio::use_awaitable);  // not inside send()
         co_return ec;
     }
@@ -145,7 +131,10 @@ awaitable<Outcome> by_type(Attempt& attempt, Tools& tools) {
 class Prober::Impl : public std::enable_shared_from_this<Impl> {
   public:
     Impl(asio::io_context& io, ProberOptions options, Done done)
-        : io_(io), options_(options), done_(std::move(done)) {}
+        : io_(io),
+          options_(options),
+          done_(std::move(done)),
+          connects_(io, [this](std::uint64_t id, const error_code& ec) { connected(id, ec); }) {}
 
     void send(const ProbeRequest& request) {
         if (stopped_) return;
@@ -155,9 +144,9 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
             });
             return;
         }
-        auto attempt = std::make_shared<Attempt>(io_, request, tunnel_);
-        attempts_.insert(attempt);
-        if (request.health->type == config::ProbeType::kTcp) return only_connect(std::move(attempt));
+        auto attempt = std::make_shared<Attempt>(io_, ++last_id_, request, tunnel_);
+        attempts_.emplace(attempt->id, attempt);
+        if (request.health->type == config::ProbeType::kTcp) return only_connect(attempt);
         asio::co_spawn(
             io_, [self = shared_from_this(), attempt = std::move(attempt)] { return self->run(attempt); },
             asio::detached);
@@ -166,7 +155,8 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
     void stop() {
         stopped_ = true;
         done_ = nullptr;
-        for (const auto& attempt : attempts_) finish(*attempt);
+        connects_.stop();
+        for (const auto& [id, attempt] : attempts_) finish(*attempt);
         attempts_.clear();
     }
 
@@ -175,10 +165,32 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
     [[nodiscard]] std::uint64_t shed() const { return shed_; }
 
   private:
-    static void begin(const std::shared_ptr<Attempt>& attempt) {
+    void begin(const std::shared_ptr<Attempt>& attempt) {
         // Counted from here and not from send(): a long queue of the loop is no fault of the backend.
         attempt->sent = steady_clock::now();
         arm_deadline(attempt, attempt->sent + attempt->request.health->timeout);
+    }
+
+    void arm_deadline(const std::shared_ptr<Attempt>& attempt, steady_clock::time_point at) {
+        attempt->deadline.expires_at(at);
+        attempt->deadline.async_wait([self = shared_from_this(), attempt](const error_code& ec) {
+            if (!ec) self->expire(attempt);
+        });
+    }
+
+    void expire(const std::shared_ptr<Attempt>& attempt) {
+        if (stopped_) return;
+        const std::chrono::nanoseconds timeout = attempt->request.health->timeout;
+        const auto now = steady_clock::now();
+        if (attempt->late.count() == 0 && now - attempt->deadline.expiry() > kPrompt) {
+            // What waits in the sockets comes first, however many steps it takes: as much time as was lost.
+            attempt->late = now - attempt->deadline.expiry();
+            return arm_deadline(attempt, now + std::min(attempt->late, timeout / 2));
+        }
+        attempt->overdue = attempt->late > timeout / 2 ? Cause::kNotSent : Cause::kTimeout;
+        if (attempt->plain >= 0) return end(attempt, Outcome{attempt->overdue, 0, {}});
+        // Closed and not cancelled: a step that is done but not yet looked at would start the next one.
+        attempt->close();
     }
 
     awaitable<void> run(std::shared_ptr<Attempt> attempt) {
@@ -187,18 +199,23 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
         end(attempt, std::move(outcome));
     }
 
-    /// The commonest probe by far, and a single step: without a coroutine it costs half the time.
-    void only_connect(std::shared_ptr<Attempt> attempt) {
+    /// The commonest probe by far, and a single step.
+    void only_connect(const std::shared_ptr<Attempt>& attempt) {
         begin(attempt);
-        const auto endpoint = endpoint_of(attempt->request);
-        auto done = [self = shared_from_this(), attempt](const error_code& ec) {
-            self->end(attempt, ec ? Outcome{cause_of(ec), 0, {}} : Outcome{Cause::kOk, 0, {}});
-        };
-        if (const error_code ec = open(*attempt, endpoint)) {
-            asio::post(io_, [done = std::move(done), ec] { done(ec); });  // not inside send()
-            return;
-        }
-        attempt->socket.async_connect(endpoint, std::move(done));
+        const api::IpAddress& to = destination(attempt->request);
+        error_code ec;
+        attempt->plain = open_tcp(to.is_v6(), ec);
+        if (!ec) ec = attempt->path.prepare(attempt->plain, attempt->request);
+        if (!ec) ec = connects_.start(attempt->id, attempt->plain, to, attempt->request.health->port);
+        if (!ec) return;
+        asio::post(io_, [self = shared_from_this(), id = attempt->id, ec] { self->connected(id, ec); });
+    }
+
+    void connected(std::uint64_t id, const error_code& ec) {
+        const auto found = attempts_.find(id);
+        if (found == attempts_.end()) return;  // its time was over
+        const std::shared_ptr<Attempt> attempt = found->second;
+        end(attempt, Outcome{ec ? cause_of(ec) : Cause::kOk, 0, {}});
     }
 
     void end(const std::shared_ptr<Attempt>& attempt, Outcome outcome) {
@@ -208,7 +225,7 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
             outcome = {attempt->overdue, 0, {}};
         }
         finish(*attempt);
-        attempts_.erase(attempt);
+        attempts_.erase(attempt->id);
         report(attempt->request.serial, outcome);
     }
 
@@ -228,7 +245,9 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
     Done done_;
     Tools tools_;
     std::shared_ptr<Tunnel> tunnel_;
-    std::unordered_set<std::shared_ptr<Attempt>> attempts_;
+    std::unordered_map<std::uint64_t, std::shared_ptr<Attempt>> attempts_;
+    std::uint64_t last_id_ = 0;
+    TcpConnects connects_;
     std::uint64_t shed_ = 0;
     bool stopped_ = false;
 };

@@ -23,6 +23,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <string>
 
@@ -96,24 +97,25 @@ config::Config config_of(const Order& order, const std::string& folder) {
 
 struct Figures {
     std::map<std::string, std::uint64_t> by_cause;
-    double cpu = 0;   // seconds of this process
-    double busy = 0;  // seconds of the CPU that it is bound to; the same as `cpu` if those are several
+    double cpu = 0;              // seconds of this process
+    std::optional<double> idle;  // seconds of the CPU that it is bound to, if that is one
     std::chrono::steady_clock::time_point at;
 };
 
-/// Seconds since boot in which `cpu` was not idle, from /proc/stat.
-double busy_seconds(int cpu) {
+/// Seconds since boot in which `cpu` was idle or another guest had it, from /proc/stat. The kernel stamps the
+/// first when idling begins and ends; the others of that line are samples, which miss work that starts with a
+/// timer.
+double idle_seconds(int cpu) {
     std::ifstream stat("/proc/stat");
     const std::string name = "cpu" + std::to_string(cpu);
     for (std::string line; std::getline(stat, line);) {
         std::istringstream words(line);
         std::string word;
         if (!(words >> word) || word != name) continue;
-        // user, nice, system, idle, iowait, irq, softirq: proc_stat(5)
-        std::array<double, 7> ticks{};
+        // user, nice, system, idle, iowait, irq, softirq, steal: proc_stat(5)
+        std::array<double, 8> ticks{};
         for (double& count : ticks) words >> count;
-        return (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) /
-               static_cast<double>(sysconf(_SC_CLK_TCK));
+        return (ticks[3] + ticks[4] + ticks[7]) / static_cast<double>(sysconf(_SC_CLK_TCK));
     }
     die("no " + name + " in /proc/stat");
 }
@@ -128,7 +130,7 @@ Figures figures_of(const app::Service& service) {
     figures.cpu = seconds(usage.ru_utime) + seconds(usage.ru_stime);
     cpu_set_t bound;
     const bool to_one = sched_getaffinity(0, sizeof bound, &bound) == 0 && CPU_COUNT(&bound) == 1;
-    figures.busy = to_one ? busy_seconds(sched_getcpu()) : figures.cpu;
+    if (to_one) figures.idle = idle_seconds(sched_getcpu());
     figures.at = std::chrono::steady_clock::now();
     for (const auto& [key, count] : service.counters().probes) figures.by_cause[key.second] += count;
     return figures;
@@ -144,7 +146,7 @@ void print(const Order& order, const char* type, const Figures& a, const Figures
         all += more;
         if (cause == "ok") good += more;
     }
-    const double busy = b.busy - a.busy;
+    const double busy = a.idle && b.idle ? seconds - (*b.idle - *a.idle) : b.cpu - a.cpu;
     std::printf(
         "{\"type\": \"%s\", \"backends\": %u, \"seconds\": %.2f, \"probes\": %llu, \"ok\": %llu, "
         "\"probes_per_second\": %.0f, \"cores\": %.3f, \"process_cores\": %.3f, \"cpu_us_per_probe\": %.1f, "

@@ -52,6 +52,35 @@ TEST_CASE("power cut: the site's switch within interval + 2 timeouts, the second
     }
 }
 
+TEST_CASE("a backend that answers 503 keeps its flows; one that is silent or refuses strands them") {
+    for (const Cause after : {Cause::kTimeout, Cause::kRefused}) {
+        World world(sample_config());
+        world.boot();
+        world.run(2s);
+        const api::IpAddress leaving = world.config().pools[0].backends[0].address;
+        world.behaviour[leaving] = Cause::kBadStatus;
+        world.run(10s);
+        CHECK(world.flags(leaving) == app::BackendFlags{false, true});
+        world.behaviour[leaving] = after;
+        world.run(1500ms);
+        CHECK(world.flags(leaving).keep);
+        world.run(1500ms);
+        CHECK_FALSE(world.flags(leaving).keep);
+    }
+}
+
+TEST_CASE("a site whose servers all answer badly keeps its flows while they do") {
+    World world(sample_config());
+    world.boot();
+    world.run(2s);
+    world.behave("pangyo", Cause::kBadStatus);
+    world.run(10s);
+    CHECK(world.gate("pangyo") == kDark);
+    world.behave("pangyo", Cause::kTimeout);
+    world.run(3s);
+    CHECK(world.gate("pangyo") == kStranded);
+}
+
 TEST_CASE("a blackhole of one second strands nobody and comes back by a ramp that only grows") {
     World world(sample_config({.pools = 3}));
     world.boot();

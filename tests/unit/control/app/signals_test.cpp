@@ -76,6 +76,17 @@ TEST_CASE("BFD: all sessions down and no probe answered within the confirm time:
     CHECK(world.gate("anyang") == kOpen);
 }
 
+TEST_CASE("BFD: one backend that thinks for long does not make its site's failure wait") {
+    World world(with_bfd());
+    world.thinks[world.config().pools[0].backends[0].address] = 190ms;
+    world.boot();
+    world.run(5s);
+    all_sessions(world, "pangyo", BfdPath::kUp);
+    world.behave("pangyo", Cause::kTimeout);
+    all_sessions(world, "pangyo", BfdPath::kDown);
+    CHECK(world.run_until_gate("pangyo", closed, 1s) <= 102ms);
+}
+
 TEST_CASE("BFD down starts a burst, and one answered probe keeps the site") {
     World world = booted(with_bfd());
     all_sessions(world, "pangyo", BfdPath::kUp);

@@ -136,6 +136,7 @@ class World {
     /// Sites whose `ready` probes are not answered.
     std::set<std::string> mute;
     nanoseconds round_trip = 1ms;  ///< to every backend, and up to 3 ms
+    std::map<api::IpAddress, nanoseconds> thinks;  ///< what a backend takes beyond it
     /// What the fast path counts of each backend of a site, in 100 ms; absent: nothing.
     struct Clients {
         double syns = 10;
@@ -412,7 +413,9 @@ class World {
         const auto found = behaviour.find(probe.address);
         Cause cause = found == behaviour.end() ? Cause::kOk : found->second;
         if (probe.health->path == "/primary") cause = ready_answer(probe.address, cause);
-        const nanoseconds wire = round_trip + nanoseconds(probe.serial * 7919 % 3'000'000);
+        const auto thought = thinks.find(probe.address);
+        const nanoseconds wire = round_trip + nanoseconds(probe.serial * 7919 % 3'000'000) +
+                                 (thought == thinks.end() ? 0ns : thought->second);
         const nanoseconds wait = cause == Cause::kTimeout ? nanoseconds(probe.health->timeout) : wire;
         pending_.emplace(time_ + wait, Answer{probe.serial, {cause, 0, cause == Cause::kOk ? wire : 0ns}});
     }

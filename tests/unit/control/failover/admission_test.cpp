@@ -138,6 +138,29 @@ TEST_CASE("a drain takes no new flow, keeps what is there, and the mid-flow valu
     CHECK(site.phase() == Phase::kRamping);
 }
 
+TEST_CASE("a drain of a part, or a drill, does not hold a site that was dark for a moment") {
+    const detour::api::Admit most{65535 - 656};
+    for (const DrainEnd end : {DrainEnd::kOperator, DrainEnd::kExpired}) {
+        Admission back_within;
+        back_within.drain(most);
+        back_within.darken(at(100s), false);
+        back_within.lighten(at(103s), kRules);
+        CHECK(back_within.phase() == Phase::kRamping);
+        back_within.tick(at(900s), kRules);
+        CHECK(back_within.gate().admit == most);
+        back_within.undrain(at(901s), kRules, end);
+        back_within.tick(at(2000s), kRules);
+        CHECK(back_within.gate().admit == detour::api::kAdmitAll);
+
+        Admission back_after;
+        back_after.drain(most);
+        back_after.darken(at(100s), false);
+        back_after.undrain(at(102s), kRules, end);
+        back_after.lighten(at(103s), kRules);
+        CHECK(back_after.phase() == Phase::kRamping);
+    }
+}
+
 TEST_CASE("a drain that expires never lets in what was dark meanwhile") {
     struct Row {
         std::string name;

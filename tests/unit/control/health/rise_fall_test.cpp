@@ -116,6 +116,21 @@ TEST_CASE("DueQueue gives items out by time, each at most once") {
     CHECK_FALSE(queue.pop({50ms}));
 }
 
+TEST_CASE("an answer of the service itself shows that it lives; a reset is the kernel's") {
+    for (const Cause cause : {Cause::kOk, Cause::kBadStatus, Cause::kNotServing, Cause::kTlsFailed}) {
+        CHECK(served(cause));
+        CHECK(answered(cause));
+    }
+    for (const Cause cause : {Cause::kRefused, Cause::kReset}) {
+        CHECK_FALSE(served(cause));
+        CHECK(answered(cause));
+    }
+    for (const Cause cause : {Cause::kTimeout, Cause::kUnreachable, Cause::kNotSent}) {
+        CHECK_FALSE(served(cause));
+        CHECK_FALSE(answered(cause));
+    }
+}
+
 TEST_CASE("jitter delays a turn by no more than its part of the interval, and uses the whole range") {
     detour::config::Health probe;
     probe.interval = std::chrono::milliseconds{200};
