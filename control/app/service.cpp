@@ -334,9 +334,12 @@ void Service::write_event(control::Event event) {
 }
 
 void Service::arm(health::Monotonic at) {
-    if (at == health::kNever || (armed_ != health::kNever && armed_ <= at)) return;
-    // A wake-up that turns out to be early is harmless; each engine call names the next one.
-    armed_ = std::max(at, options_.now().monotonic + kTickGrain);
+    if (at == health::kNever) return;
+    // What is due already waits for a tick that is on its way; arming it anew with each answer would put it
+    // off for ever. A wake-up that turns out to be early is harmless; each engine call names the next one.
+    const health::Monotonic wake = std::max(at, options_.now().monotonic + kTickGrain);
+    if (armed_ != health::kNever && armed_ <= wake) return;
+    armed_ = wake;
     wakeup_.expires_at(to_steady(armed_));
     wakeup_.async_wait([this, alive = std::weak_ptr(alive_)](const boost::system::error_code& ec) {
         if (ec || alive.expired() || stopped_) return;
