@@ -133,7 +133,7 @@ void Engine::Impl::record(Target& target, const health::Outcome& outcome, Monoto
     target.last = outcome;
     ++target.probes;
     // A bad answer is an answer too: whether it takes the site away is the rails' matter, not BFD's.
-    if (health::answered(outcome.cause)) fleet_.sites[target.site].bfd_watch.answered();
+    if (health::answered(outcome.cause)) fleet_.sites[target.site].bfd_watch.answered(sent);
     if (health::served(outcome.cause)) fleet_.sites[target.site].admission.sign_of_life(now_);
     if (outcome.cause != health::Cause::kOk) {
         ++target.misses;

@@ -168,8 +168,9 @@ void Engine::Impl::update_bfd(SiteState& site) {
     std::vector<BfdPath> paths;
     for (const BfdSession& session : site.bfd) paths.push_back(session.path);
     if (!site.bfd_watch.update(paths, now_.monotonic, confirm_time(site))) return;
+    const bool burst = site.burst;
     start_burst(site, "all its BFD sessions are down");
-    if (!site.burst) ask_at_once(site);
+    if (burst || !site.burst) ask_at_once(site);  // what was asked before this moment says nothing of it
 }
 
 /// A far site must be able to answer within it. How far it is, its quickest backend tells: what the others

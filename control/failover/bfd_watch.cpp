@@ -27,12 +27,13 @@ bool BfdWatch::update(std::span<const BfdPath> paths, health::Monotonic now,
     if (phase_ != Phase::kQuiet) return false;
     phase_ = Phase::kConfirming;
     confirm_ = confirm;
+    began_ = now;
     end_ = now + confirm;
     return true;
 }
 
-void BfdWatch::answered() noexcept {
-    if (phase_ != Phase::kQuiet) phase_ = Phase::kContradicted;
+void BfdWatch::answered(health::Monotonic sent) noexcept {
+    if (phase_ != Phase::kQuiet && sent >= began_) phase_ = Phase::kContradicted;
 }
 
 bool BfdWatch::tick(health::Monotonic now) noexcept {

@@ -27,8 +27,9 @@ class BfdWatch {
     /// After a session changed; `paths` are the site's. True when the confirm time begins now: start a burst.
     [[nodiscard]] bool update(std::span<const BfdPath> paths, health::Monotonic now,
                               health::nanoseconds confirm) noexcept;
-    /// A probe of the site was answered.
-    void answered() noexcept;
+    /// A probe of the site was answered. One that was sent before the sessions were down says nothing: its
+    /// answer may have waited here since before the failure.
+    void answered(health::Monotonic sent) noexcept;
     /// True when the site became dark by this call. A call that comes late by half the confirm time or more
     /// begins it anew: answers may wait behind it.
     [[nodiscard]] bool tick(health::Monotonic now) noexcept;
@@ -42,6 +43,7 @@ class BfdWatch {
     enum class Phase : std::uint8_t { kQuiet, kConfirming, kContradicted, kDark };
 
     Phase phase_ = Phase::kQuiet;
+    health::Monotonic began_;
     health::Monotonic end_;
     health::nanoseconds confirm_{0};
 };

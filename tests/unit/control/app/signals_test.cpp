@@ -87,6 +87,20 @@ TEST_CASE("BFD: one backend that thinks for long does not make its site's failur
     CHECK(world.run_until_gate("pangyo", closed, 1s) <= 102ms);
 }
 
+TEST_CASE("BFD down in the middle of a burst asks anew, and an answer keeps the site") {
+    config::Config config = with_bfd();
+    for (config::Pool& pool : config.pools) pool.health.fast_interval = config::milliseconds{1500};
+    World world = booted(std::move(config));
+    all_sessions(world, "pangyo", BfdPath::kUp);
+    // One backend misses, so that a slow burst is under way.
+    world.behaviour[world.config().pools[0].backends[0].address] = Cause::kTimeout;
+    world.run(1s);
+    world.behaviour[world.config().pools[0].backends[0].address] = Cause::kOk;
+    all_sessions(world, "pangyo", BfdPath::kDown);
+    world.run(10s);
+    CHECK(world.gate("pangyo") == kOpen);
+}
+
 TEST_CASE("BFD down starts a burst, and one answered probe keeps the site") {
     World world = booted(with_bfd());
     all_sessions(world, "pangyo", BfdPath::kUp);

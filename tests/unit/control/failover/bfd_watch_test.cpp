@@ -62,17 +62,26 @@ TEST_CASE("an answered probe takes the sessions' say away until one came up agai
     BfdWatch watch;
     const std::vector<BfdPath> down{kDown};
     const std::vector<BfdPath> up{kUp};
-    watch.answered();  // nothing to contradict
+    watch.answered(Monotonic{9s});  // nothing to contradict
     CHECK(watch.update(down, Monotonic{10s}, 100ms));
-    watch.answered();
+    watch.answered(Monotonic{10s});
     CHECK_FALSE(watch.tick(Monotonic{10100ms}));
     CHECK_FALSE(watch.update(down, Monotonic{11s}, 100ms));
     CHECK(watch.next() == health::kNever);
     CHECK_FALSE(watch.update(up, Monotonic{12s}, 100ms));
     CHECK(watch.update(down, Monotonic{13s}, 100ms));
     CHECK(watch.tick(Monotonic{13100ms}));
-    watch.answered();
+    watch.answered(Monotonic{13050ms});
     CHECK_FALSE(watch.dark());
+}
+
+TEST_CASE("an answer to a probe that was sent before the sessions were down takes nothing away") {
+    BfdWatch watch;
+    const std::vector<BfdPath> down{kDown};
+    CHECK(watch.update(down, Monotonic{10s}, 100ms));
+    watch.answered(Monotonic{9999ms});
+    CHECK(watch.tick(Monotonic{10100ms}));
+    CHECK(watch.dark());
 }
 
 TEST_CASE("a late tick waits anew: answers may stand behind it") {
