@@ -212,6 +212,7 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
     }
 
     void connected(std::uint64_t id, const error_code& ec) {
+        const auto self = shared_from_this();  // whom we report to may let us go
         const auto found = attempts_.find(id);
         if (found == attempts_.end()) return;  // its time was over
         const std::shared_ptr<Attempt> attempt = found->second;

@@ -74,7 +74,7 @@ class TcpConnects::Impl : public std::enable_shared_from_this<Impl> {
     }
 
     void stop() {
-        done_ = nullptr;
+        stopped_ = true;  // done_ stays: it may be what calls this
         error_code ignored;
         set_.close(ignored);
     }
@@ -103,24 +103,25 @@ class TcpConnects::Impl : public std::enable_shared_from_this<Impl> {
     void wait() {
         set_.async_wait(boost::asio::posix::descriptor_base::wait_read,
                         [self = shared_from_this()](const error_code& ec) {
-                            if (!ec && self->done_) self->read();
+                            if (!ec && !self->stopped_) self->read();
                         });
     }
 
     void read() {
         std::array<epoll_event, kEventsPerTurn> events;
         const int count = ::epoll_wait(set_.native_handle(), events.data(), kEventsPerTurn, 0);
-        for (int i = 0; i < count && done_; ++i) {
+        for (int i = 0; i < count && !stopped_; ++i) {
             const epoll_event& event = events[static_cast<std::size_t>(i)];
             const auto socket = static_cast<int>(event.data.u64 & ((1U << kSocketBits) - 1));
             done_(event.data.u64 >> kSocketBits, result_of(socket, event.events));
         }
-        if (done_) wait();
+        if (!stopped_) wait();
     }
 
     Done done_;
     boost::asio::posix::stream_descriptor set_;
     bool waiting_ = false;
+    bool stopped_ = false;
 };
 
 TcpConnects::TcpConnects(boost::asio::io_context& io, Done done)

@@ -59,7 +59,10 @@ int main(int argc, char** argv) {
     if (!address) die(address.error().to_string());
     boost::asio::io_context io;
     std::optional<health::Outcome> outcome;
-    health::Prober prober(io, {}, [&](std::uint64_t, const health::Outcome& seen) { outcome = seen; });
+    health::Prober prober(io, {}, [&](std::uint64_t, const health::Outcome& seen) {
+        outcome = seen;
+        io.stop();
+    });
     prober.send(
         {api::BackendId(1), 1, *address, std::make_shared<const config::Health>(health_from(argc, argv))});
     io.run();
