@@ -222,7 +222,8 @@ void Engine::Impl::tick_strands() {
         }
         target.stranded = true;
         event(EventKind::kStrand, target,
-              "down, and nothing was heard from it for " + std::to_string(config_.failover.strand_after.count()) + " ms");
+              "down, and nothing was heard from it for " +
+                  std::to_string(config_.failover.strand_after.count()) + " ms");
         mark_part(target.part);
     }
 }

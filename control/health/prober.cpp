@@ -16,6 +16,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "control/health/probe_connects.h"
 #include "control/health/probe_grpc.h"
 #include "control/health/probe_http.h"
 #include "control/health/probe_icmp.h"
@@ -23,7 +24,6 @@
 #include "control/health/probe_path.h"
 #include "control/health/probe_tls.h"
 #include "control/health/probe_udp.h"
-#include "control/health/tcp_connects.h"
 
 namespace detour::health {
 

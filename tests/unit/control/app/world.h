@@ -135,7 +135,7 @@ class World {
     std::set<std::string> primaries;
     /// Sites whose `ready` probes are not answered.
     std::set<std::string> mute;
-    nanoseconds round_trip = 1ms;  ///< to every backend, and up to 3 ms
+    nanoseconds round_trip = 1ms;                  ///< to every backend, and up to 3 ms
     std::map<api::IpAddress, nanoseconds> thinks;  ///< what a backend takes beyond it
     /// What the fast path counts of each backend of a site, in 100 ms; absent: nothing.
     struct Clients {

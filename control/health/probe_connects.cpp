@@ -1,4 +1,4 @@
-#include "control/health/tcp_connects.h"
+#include "control/health/probe_connects.h"
 
 #include <netinet/in.h>
 #include <sys/epoll.h>
