@@ -143,7 +143,7 @@ class Class {
         const bool any = std::any_of(natural.begin(), natural.end(), [](double share) { return share > 0; });
         got.shed = any && left_[i] > kFull ? left_[i] : 0;
         got.route = got.share;
-        got.most.assign(pool.parts.size(), 1);
+        got.most.resize(pool.parts.size());
         double full = 0;
         for (std::size_t p = 0; p < natural.size(); ++p) full += closed_[pool.parts[p].site] ? natural[p] : 0;
         for (std::size_t p = 0; p < natural.size(); ++p) {

@@ -1,6 +1,5 @@
 #include "control/health/probe_connects.h"
 
-#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -9,13 +8,13 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 namespace detour::health {
 
 namespace {
 
+using boost::asio::ip::tcp;
 using boost::system::error_code;
 
 /// Looked at in one turn of the loop; more wait for the next, behind what else is due.
@@ -56,13 +55,9 @@ class TcpConnects::Impl : public std::enable_shared_from_this<Impl> {
         if (made >= 0) set_.assign(made);
     }
 
-    error_code start(std::uint64_t id, int socket, const api::IpAddress& to, api::Port port) {
+    error_code start(std::uint64_t id, int socket, const tcp::endpoint& to) {
         if (!set_.is_open()) return {EMFILE, boost::system::system_category()};
-        sockaddr_storage address{};
-        const socklen_t length = fill(address, to, port);
-        // sockaddr is what connect(2) takes for all families.
-        if (::connect(socket, reinterpret_cast<const sockaddr*>(&address), length) != 0 &&
-            errno != EINPROGRESS)
+        if (::connect(socket, to.data(), static_cast<socklen_t>(to.size())) != 0 && errno != EINPROGRESS)
             return last_error();
         epoll_event wanted{};
         wanted.events = EPOLLOUT | EPOLLONESHOT;
@@ -81,24 +76,6 @@ class TcpConnects::Impl : public std::enable_shared_from_this<Impl> {
 
   private:
     static constexpr unsigned kSocketBits = 24;  // more descriptors than a process may have
-
-    static socklen_t fill(sockaddr_storage& address, const api::IpAddress& to, api::Port port) noexcept {
-        const auto& bytes = to.bytes();
-        if (to.is_v6()) {
-            sockaddr_in6 v6{};
-            v6.sin6_family = AF_INET6;
-            v6.sin6_port = htons(port.value());
-            std::memcpy(&v6.sin6_addr, bytes.data(), sizeof v6.sin6_addr);
-            std::memcpy(&address, &v6, sizeof v6);
-            return sizeof v6;
-        }
-        sockaddr_in v4{};
-        v4.sin_family = AF_INET;
-        v4.sin_port = htons(port.value());
-        std::memcpy(&v4.sin_addr, bytes.data(), sizeof v4.sin_addr);
-        std::memcpy(&address, &v4, sizeof v4);
-        return sizeof v4;
-    }
 
     void wait() {
         set_.async_wait(boost::asio::posix::descriptor_base::wait_read,
@@ -131,8 +108,8 @@ TcpConnects::~TcpConnects() {
     impl_->stop();
 }
 
-error_code TcpConnects::start(std::uint64_t id, int socket, const api::IpAddress& to, api::Port port) {
-    return impl_->start(id, socket, to, port);
+error_code TcpConnects::start(std::uint64_t id, int socket, const tcp::endpoint& to) {
+    return impl_->start(id, socket, to);
 }
 
 void TcpConnects::stop() {

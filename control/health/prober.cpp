@@ -202,11 +202,11 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
     /// The commonest probe by far, and a single step.
     void only_connect(const std::shared_ptr<Attempt>& attempt) {
         begin(attempt);
-        const api::IpAddress& to = destination(attempt->request);
+        const auto endpoint = endpoint_of(attempt->request);
         error_code ec;
-        attempt->plain = open_tcp(to.is_v6(), ec);
+        attempt->plain = open_tcp(endpoint.address().is_v6(), ec);
         if (!ec) ec = attempt->path.prepare(attempt->plain, attempt->request);
-        if (!ec) ec = connects_.start(attempt->id, attempt->plain, to, attempt->request.health->port);
+        if (!ec) ec = connects_.start(attempt->id, attempt->plain, endpoint);
         if (!ec) return;
         asio::post(io_, [self = shared_from_this(), id = attempt->id, ec] { self->connected(id, ec); });
     }
