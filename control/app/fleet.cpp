@@ -102,7 +102,6 @@ class Builder {
         state.name = site.name;
         state.key = site.key;
         state.targets.clear();
-        state.answers_since.reset();
         state.parts.clear();
         state.bfd = sessions(site, before);
         state.dirty = true;

@@ -223,6 +223,39 @@ TEST_CASE("flapping raises the bar for coming back, and only that") {
     CHECK(away[3] == doctest::Approx(40).epsilon(0.1));
 }
 
+TEST_CASE("a reload or another weight neither ends nor restarts the hold of a site that flaps") {
+    config::Config config = sample_config();
+    config.failover.ramp = config::milliseconds{500};
+    World world(config);
+    world.boot();
+    for (int flap = 0; flap < 3; ++flap) {
+        world.behave("pangyo", Cause::kTimeout);
+        world.run(2s);
+        REQUIRE(world.gate("pangyo").admit == api::kAdmitNone);
+        world.behave("pangyo", Cause::kOk);
+        if (flap < 2) (void)seconds_away(world, "pangyo");
+    }
+    world.run(15s);
+    REQUIRE(world.gate("pangyo").admit == api::kAdmitNone);  // the third time: 20 s
+    SUBCASE("a reload") {
+        config.pools[0].backends[0].weight = 7;
+        world.reload(config);
+    }
+    SUBCASE("a weight") {
+        const std::string backend = config.pools[0].backends[0].address.to_string();
+        REQUIRE(world.intend(failover::WeightRequest{backend, 7, 1h, "test", "somebody"}));
+    }
+    CHECK(world.gate("pangyo").admit == api::kAdmitNone);
+    CHECK(world.verdict("pangyo") == Verdict::kRecovering);
+    CHECK(seconds_away(world, "pangyo") == doctest::Approx(5).epsilon(0.2));
+    // What it did before is remembered as well: the next time it waits twice as long.
+    world.reload(config);
+    world.behave("pangyo", Cause::kTimeout);
+    world.run(2s);
+    world.behave("pangyo", Cause::kOk);
+    CHECK(seconds_away(world, "pangyo") == doctest::Approx(40).epsilon(0.1));
+}
+
 TEST_CASE("flapping every 3 s for 2 minutes moves the flows away once or twice, not twenty times") {
     World world(sample_config());
     world.boot();
@@ -252,15 +285,19 @@ TEST_CASE("a flapping site that has become the last one is used at once") {
     CHECK(seconds_away(world, "pangyo") < 2);
 }
 
-TEST_CASE("a backend that flaps needs more answers in a row") {
+TEST_CASE("a backend that flaps needs more answers in a row, reloads or not") {
     World world(sample_config({.backends = 4}));
     world.boot();
+    bool reloads = false;
+    SUBCASE("no reload") {}
+    SUBCASE("a reload each time") { reloads = true; }
     const api::IpAddress bad = world.config().pools[0].backends[0].address;
     std::vector<nanoseconds> back;
     for (int flap = 0; flap < 8; ++flap) {
         world.behaviour[bad] = Cause::kRefused;
         world.run(2s);
         REQUIRE_FALSE(world.flags(bad).up);
+        if (reloads) world.reload(world.config());
         world.behaviour[bad] = Cause::kOk;
         const auto start = world.time();
         while (!world.flags(bad).up && world.time() - start < 60s) world.run(50ms);
