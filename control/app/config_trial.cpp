@@ -89,6 +89,13 @@ api::Result<void> begin_trial(const std::string& state_dir, const Documents& bef
         if (error) return failed(path.string() + ": " + error.message());
         if (auto written = write_durably(path.string(), document.text); !written) return written;
     }
+    // Files in folders: their folders' names have to last as well.
+    if (auto synced = sync_folder(folder); !synced) return synced;
+    for (const auto& entry : fs::recursive_directory_iterator(folder, error)) {
+        if (!entry.is_directory(error)) continue;
+        if (auto synced = sync_folder(entry.path().string()); !synced) return synced;
+    }
+    if (error) return failed(folder + ": " + error.message());
     return write_trial(state_dir, trial);
 }
 
@@ -96,11 +103,12 @@ api::Result<void> write_trial(const std::string& state_dir, const Trial& trial) 
     return write_durably(state_dir + kTrial, encode(trial));
 }
 
-void end_trial(const std::string& state_dir) {
+api::Result<void> end_trial(const std::string& state_dir) {
     // The trial first: what is left without it means nothing.
+    if (auto removed = remove_durably(state_dir + kTrial); !removed) return removed;
     std::error_code ignored;
-    fs::remove(state_dir + kTrial, ignored);
     fs::remove_all(state_dir + kBefore, ignored);
+    return {};
 }
 
 std::string config_before(const std::string& state_dir) {
@@ -118,8 +126,9 @@ StartConfig load_for_start(const std::string& path, health::WallTime now) {
     }
     if (!*trial) return start;
     if ((*trial)->text != text_mark(start.text)) {
-        // The disk holds another one by now: whoever wrote it wants it.
-        end_trial(folder);
+        // The disk holds another one by now: whoever wrote it wants it. What can't be removed means no more
+        // at the next start than at this one.
+        (void)end_trial(folder);
         return start;
     }
     start.trial = *trial;

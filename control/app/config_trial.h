@@ -42,8 +42,9 @@ struct Trial {
 [[nodiscard]] api::Result<void> begin_trial(const std::string& state_dir, const Documents& before,
                                             const Trial& trial);
 [[nodiscard]] api::Result<void> write_trial(const std::string& state_dir, const Trial& trial);
-/// What ran before is forgotten.
-void end_trial(const std::string& state_dir);
+/// What ran before is forgotten, also when the power fails right after. Error kSystem: a restart may still
+/// find the trial.
+[[nodiscard]] api::Result<void> end_trial(const std::string& state_dir);
 /// Where the configuration before is, to be read as any other.
 [[nodiscard]] std::string config_before(const std::string& state_dir);
 

@@ -69,8 +69,15 @@ api::Result<void> write_durably(const std::string& path, std::string_view conten
     if (::fsync(file.get()) != 0) return as_system(failed("syncing", temporary));
     if (!file.close()) return as_system(failed("closing", temporary));
     if (std::rename(temporary.c_str(), path.c_str()) != 0) return as_system(failed("renaming to", path));
+    return sync_folder(folder_of(path));
+}
 
-    const std::string folder = folder_of(path);
+api::Result<void> remove_durably(const std::string& path) {
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) return as_system(failed("removing", path));
+    return sync_folder(folder_of(path));
+}
+
+api::Result<void> sync_folder(const std::string& folder) {
     const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (directory.get() < 0) return as_system(failed("opening", folder));
     if (::fsync(directory.get()) != 0) return as_system(failed("syncing", folder));

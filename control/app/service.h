@@ -159,6 +159,7 @@ class Service {
     [[nodiscard]] boost::asio::awaitable<std::vector<std::string>> changes_to(const config::Config& next);
     [[nodiscard]] control::ApiError refuse_config(const std::vector<config::Mistake>& mistakes);
     [[nodiscard]] boost::asio::awaitable<api::Result<void>> keep_for_trial(Trial trial);
+    [[nodiscard]] boost::asio::awaitable<api::Result<void>> forget_trial(std::string folder);
     [[nodiscard]] boost::asio::awaitable<void> take_back();
     api::Result<void> put_in_force(config::Config config);
     void arm_trial();

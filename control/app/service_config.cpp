@@ -74,6 +74,16 @@ awaitable<api::Result<void>> Service::keep_for_trial(Trial trial) {
     co_return co_await asio::co_spawn(pool_, keep, asio::use_awaitable);
 }
 
+/// On disk too, off the loop: a disk may take seconds.
+awaitable<api::Result<void>> Service::forget_trial(std::string folder) {
+    const auto forget = [&]() -> awaitable<api::Result<void>> { co_return end_trial(folder); };
+    auto forgotten = co_await asio::co_spawn(pool_, forget, asio::use_awaitable);
+    if (!forgotten && !stopped_)
+        note(EventKind::kAlarm,
+             "a restart may take the configuration back: " + forgotten.error().to_string());
+    co_return forgotten;
+}
+
 api::Result<void> Service::put_in_force(config::Config config) {
     if (auto prepared = prepare_tunnel(config); !prepared) {
         note(EventKind::kAlarm, "the configuration was refused: " + prepared.error().to_string());
@@ -147,13 +157,13 @@ awaitable<control::Outcome<control::ReloadReply>> Service::reload(
     const bool forget = !trial && counters_.trial.has_value();
     const std::string folder = config().control.state_dir;
     if (auto done = put_in_force(std::move(*read.loaded)); !done) {
-        if (trial) end_trial(folder);
+        if (trial) (void)co_await forget_trial(folder);
         unlock();
         co_return Reply(tl::unexpect, done.error());
     }
     options_.config_text = std::move(read.text);
     counters_.trial = trial;
-    if (forget) end_trial(folder);
+    if (forget) (void)co_await forget_trial(folder);
     unlock();
     arm_trial();
     if (trial) reply.confirm_until = to_api(trial->until);
@@ -171,7 +181,10 @@ awaitable<control::Outcome<control::IntentReply>> Service::confirm_config() {
                                                counters_.trial ? "it was taken back already; apply it again"
                                                                : "there is none that waits for it"));
     }
-    end_trial(config().control.state_dir);
+    if (auto forgotten = co_await forget_trial(config().control.state_dir); !forgotten) {
+        unlock();
+        co_return Reply(tl::unexpect, forgotten.error());
+    }
     counters_.trial.reset();
     trial_.cancel();
     unlock();

@@ -85,7 +85,7 @@ TEST_CASE("a trial is kept on disk and a start in the middle goes on with it") {
         CHECK_FALSE(app::read_trial(folder.path + "/state")->has_value());
     }
     SUBCASE("confirmed") {
-        app::end_trial(folder.path + "/state");
+        REQUIRE(app::end_trial(folder.path + "/state"));
         CHECK(weight(app::load_for_start(path, at(1001))) == 2);
     }
     SUBCASE("a damaged trial: what is on disk is in force, with an alarm") {
@@ -109,7 +109,7 @@ TEST_CASE("a folder of files is kept with its folders") {
     CHECK(app::text_mark(app::read_config_text(app::config_before(folder.path))) == app::text_mark(text));
     CHECK(config::load(app::config_before(folder.path)));
     CHECK(app::read_trial(folder.path)->value() == app::Trial{1, at(1), false});
-    app::end_trial(folder.path);
+    REQUIRE(app::end_trial(folder.path));
     CHECK_FALSE(std::filesystem::exists(app::config_before(folder.path)));
 }
 
