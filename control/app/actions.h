@@ -1,13 +1,16 @@
 // What the engine wants done. The shell carries it out in the order of the fields and forgets it.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "control/app/event.h"
+#include "control/app/state_store.h"
 #include "control/health/now.h"
 #include "control/health/outcome.h"
+#include "control/plan/order.h"
 #include "dataplane/api/plan.h"
 
 namespace detour::app {
@@ -20,14 +23,17 @@ struct Actions {
     /// Sent with the switches. One that is refused is repaired as a switch is.
     std::vector<api::FlowLimit> limits;
     /// Sent after the switches. Report with on_plan_applied() or on_plan_refused().
-    std::optional<api::ForwardingPlan> plan;
+    std::shared_ptr<const api::ForwardingPlan> plan;
+    /// Carried out on whatever thread has time, and answered by one on_plan_made() in any case.
+    std::optional<plan::Order> order;
     /// Sent now, each answered by one on_probe().
     std::vector<health::ProbeRequest> probes;
     /// Oldest first.
     std::vector<Event> events;
-    /// New content of the state file (ids, generation, verdicts). Written when convenient, later ones replace
-    /// earlier ones: the fast path's own state covers the gap.
-    std::optional<std::string> state;
+    /// For the state file (ids, generation, verdicts). Written when convenient, later ones replace earlier
+    /// ones: the fast path's own state covers the gap. Its text is long: encode() on whatever thread has
+    /// time.
+    std::optional<StateToWrite> state;
     /// New content of the intents file because a drain ended by itself. Written when convenient.
     std::optional<std::string> intents;
     /// Call on_tick() at this time, or earlier; kNever: nothing to wait for.

@@ -174,7 +174,7 @@ api::Result<api::ForwardingPlan> plan_of(const PreviewInput& input) {
     const config::Config effective = failover::with_weights(input.next, weights);
     if (auto assigned = ids.assign(effective, generation, api::Generation{0}); !assigned)
         return tl::unexpected(assigned.error());
-    return plan::make_plan(effective, ids, {}, generation, {});
+    return plan::make_plan(effective, ids, {}, generation);
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -19,12 +18,12 @@ struct DurableWriter::State : std::enable_shared_from_this<State> {
     void begin() {
         busy = true;
         std::vector<Done> waiting = std::exchange(next_done, {});
-        std::string content = std::exchange(next, std::nullopt).value();
+        Content content = std::exchange(next, nullptr);
         // The loop must not end before the answer is in it.
         auto guard = asio::make_work_guard(io);
         asio::post(pool, [self = shared_from_this(), content = std::move(content),
                           waiting = std::move(waiting), guard = std::move(guard)]() mutable {
-            auto result = self->write(self->path, content);
+            auto result = self->write(self->path, content());
             auto& loop = self->io;
             asio::post(loop, [self = std::move(self), waiting = std::move(waiting),
                               result = std::move(result)] { self->finish(waiting, result); });
@@ -44,7 +43,7 @@ struct DurableWriter::State : std::enable_shared_from_this<State> {
     asio::thread_pool& pool;
     std::string path;
     Write write;
-    std::optional<std::string> next;
+    Content next;
     std::vector<Done> next_done;
     bool busy = false;
     bool stopped = false;
@@ -58,6 +57,10 @@ DurableWriter::~DurableWriter() {
 }
 
 void DurableWriter::write(std::string content, Done done) {
+    write([content = std::move(content)] { return content; }, std::move(done));
+}
+
+void DurableWriter::write(Content content, Done done) {
     state_->next = std::move(content);
     state_->next_done.push_back(std::move(done));
     if (!state_->busy) state_->begin();

@@ -31,7 +31,11 @@ class DurableWriter {
     DurableWriter(const DurableWriter&) = delete;
     DurableWriter& operator=(const DurableWriter&) = delete;
 
+    /// Makes the content, on a thread of the pool too.
+    using Content = std::function<std::string()>;
+
     /// `done` may be empty. Errors are those of `Write`.
+    void write(Content content, Done done);
     void write(std::string content, Done done);
     [[nodiscard]] bool idle() const;
 

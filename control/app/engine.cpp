@@ -26,6 +26,9 @@ Actions Engine::adopt(const FastPathState& state, Now now) {
 Actions Engine::on_disconnected(Now now) {
     return impl_->on_disconnected(now);
 }
+Actions Engine::on_plan_made(plan::Made made, Now now) {
+    return impl_->on_plan_made(std::move(made), now);
+}
 Actions Engine::on_plan_applied(api::Generation generation, Now now) {
     return impl_->on_plan_applied(generation, now);
 }
@@ -59,6 +62,15 @@ Actions Engine::commit(Now now) {
 void Engine::abort() {
     impl_->abort();
 }
+bool Engine::plan_ordered() const {
+    return impl_->plan_ordered();
+}
+api::Generation Engine::generation() const {
+    return impl_->generation();
+}
+std::unordered_map<api::BackendId, std::string> Engine::sites_of_backends() const {
+    return impl_->sites_of_backends();
+}
 Needs Engine::needs() const {
     return impl_->needs();
 }
@@ -73,18 +85,17 @@ const failover::Intents& Engine::intents() const {
 }
 
 Engine::Impl::Impl(config::Config config, StoredState state, StoredIntents intents, Now now)
-    : config_(std::move(config)),
-      ids_(std::move(state.ids)),
-      generation_(state.generation),
-      intents_(std::move(intents)) {
+    : config_(std::move(config)), generation_(state.generation), intents_(std::move(intents)) {
     begin(now);
     const api::Generation next{generation_.value() + 1};
-    if (!ids_.assign(config_, next, api::Generation{0})) {
+    plan::Ids ids = std::move(state.ids);
+    if (!ids.assign(config_, next, api::Generation{0})) {
         // Every id is taken by something long gone. Nothing runs on them here yet: a fast path that does is
         // adopted.
-        ids_ = {};
-        if (!ids_.assign(config_, next, api::Generation{0})) ids_ = {};
+        ids = {};
+        if (!ids.assign(config_, next, api::Generation{0})) ids = {};
     }
+    ids_ = std::make_shared<const plan::Ids>(std::move(ids));
     (void)drop_old_weights();
     rebuild();
     for (SiteState& site : fleet_.sites) {
@@ -140,7 +151,7 @@ Actions Engine::Impl::finish(Deferring deferring) {
     out_.sites = board_.take_sites();
     out_.backends = board_.take_backends();
     if (!later) {
-        publish();
+        order_plan();
         save_if_changed();
     }
     out_.next_wakeup = next_wakeup();
@@ -149,8 +160,8 @@ Actions Engine::Impl::finish(Deferring deferring) {
 
 void Engine::Impl::rebuild() {
     const Fleet old = std::exchange(fleet_, {});
-    effective_ = failover::with_weights(config_, intents_.weights);
-    fleet_ = make_fleet(effective_, ids_, old);
+    effective_ = std::make_shared<const config::Config>(failover::with_weights(config_, intents_.weights));
+    fleet_ = make_fleet(*effective_, *ids_, old);
     passive_.forget();  // an id may be another backend's now
     for (auto it = in_flight_.begin(); it != in_flight_.end();) {
         it->second.target = fleet_.carried[it->second.target];
@@ -186,6 +197,7 @@ void Engine::Impl::rebuild() {
         schedule_ready();
     }
     plan_wanted_ = true;
+    order_outdated_ = order_under_way_;
     state_dirty_ = true;
 }
 
@@ -194,7 +206,7 @@ Actions Engine::Impl::adopt(const FastPathState& state, Now now) {
     scanned_ = acknowledged_ = api::Generation{0};
     instance_ = state.instance;
     generation_ = std::max(generation_, state.generation);
-    plan::Ids ids = ids_;
+    plan::Ids ids = *ids_;
     if (state.plan) ids.adopt(*state.plan);
     const auto assigned = ids.assign(config_, api::Generation{generation_.value() + 1}, api::Generation{0});
     if (!assigned) {
@@ -202,22 +214,24 @@ Actions Engine::Impl::adopt(const FastPathState& state, Now now) {
         event(EventKind::kAlarm, "the fast path is left as it is: " + assigned.error().to_string());
         return finish(Deferring::kNo);
     }
-    ids_ = std::move(ids);
+    ids_ = std::make_shared<const plan::Ids>(std::move(ids));
     rebuild();
     board_.adopt(state.sites, state.backends);
     adopt_limits(state.limits);
     allocated_to_.clear();
     if (!adopted_ && state.plan) adopt_phases(state);
     adopted_ = true;
-    published_ = state.plan;
+    published_.reset();
     refused_.reset();
     applied_ = state.generation;
-    if (published_) {
-        plan::normalize(*published_);
+    if (state.plan) {
+        auto plan = std::make_shared<api::ForwardingPlan>(*state.plan);
+        plan::normalize(*plan);
+        published_ = std::move(plan);
         for (const auto& [address, hop] : plan::next_hops_of(*published_))
             resolved_.try_emplace(address, hop);
     }
-    if (hops_) hops_ = with_resolved(std::move(*hops_));
+    if (hops_) hops_ = std::make_shared<const plan::NextHops>(with_resolved(*hops_));
     for (SiteState& site : fleet_.sites) {
         site.acks_known = false;
         mark(site);
@@ -293,8 +307,7 @@ Actions Engine::Impl::on_plan_applied(api::Generation generation, Now now) {
 
 Actions Engine::Impl::on_plan_refused(api::Generation generation, const api::Error& error, Now now) {
     begin(now);
-    if (published_ && published_->generation == generation)
-        refused_ = std::exchange(published_, std::nullopt);
+    if (published_ && published_->generation == generation) refused_ = std::exchange(published_, nullptr);
     event(EventKind::kPlanRefused,
           "generation " + std::to_string(generation.value()) + ": " + error.to_string());
     return finish();
@@ -307,7 +320,7 @@ Actions Engine::Impl::on_next_hops(const plan::NextHops& next_hops, Now now) {
     }
     plan::NextHops after = with_resolved(next_hops);
     if (!hops_ || *hops_ != after) plan_wanted_ = true;
-    hops_ = std::move(after);
+    hops_ = std::make_shared<const plan::NextHops>(std::move(after));
     return finish();
 }
 
@@ -322,12 +335,12 @@ plan::NextHops Engine::Impl::with_resolved(plan::NextHops next_hops) const {
 
 api::Result<Actions> Engine::Impl::reload(config::Config config, Now now) {
     begin(now);
-    plan::Ids ids = ids_;
+    plan::Ids ids = *ids_;
     const auto assigned = ids.assign(config, api::Generation{generation_.value() + 1}, scanned_);
     if (!assigned) return tl::unexpected(assigned.error());
     rename_pools_in_drains(config, ids);
     config_ = std::move(config);
-    ids_ = std::move(ids);
+    ids_ = std::make_shared<const plan::Ids>(std::move(ids));
     if (!pending_) (void)drop_old_weights();
     rebuild();
     for (SiteState& site : fleet_.sites) {
@@ -359,38 +372,49 @@ Actions Engine::Impl::on_tick(Now now) {
     return finish();
 }
 
-void Engine::Impl::publish() {
-    if (!plan_wanted_ || !board_.connected() || !hops_) return;
+/// One at a time: next hops that change faster than plans are made still get their plans.
+void Engine::Impl::order_plan() {
+    if (!plan_wanted_ || order_under_way_ || !board_.connected() || !hops_) return;
     plan_wanted_ = false;
-    plan::SiteSequences sequences;
-    for (const SiteState& site : fleet_.sites) sequences[site.id] = board_.sequence(site.id);
+    order_under_way_ = true;
+    order_outdated_ = false;
     const api::Generation next{generation_.value() + 1};
-    auto plan = plan::make_plan(effective_, ids_, *hops_, next, sequences);
-    if (!plan) {
-        event(EventKind::kAlarm, "no plan: " + plan.error().to_string());
-        return;
+    out_.order = plan::Order{++order_number_, effective_, ids_, hops_, next, published_, refused_};
+}
+
+Actions Engine::Impl::on_plan_made(plan::Made made, Now now) {
+    begin(now);
+    if (!order_under_way_ || made.number != order_number_) return finish();
+    order_under_way_ = false;
+    if (order_outdated_ || !board_.connected()) {
+        plan_wanted_ = true;
+    } else if (!made.plan) {
+        event(EventKind::kAlarm, "no plan: " + made.plan.error().to_string());
+    } else if (*made.plan != nullptr) {
+        send(std::move(*made.plan));
     }
-    if (published_ && plan::same_content(*published_, *plan)) return;
-    if (refused_ && plan::same_content(*refused_, *plan)) return;
-    generation_ = next;
+    return finish();
+}
+
+void Engine::Impl::send(std::shared_ptr<api::ForwardingPlan> plan) {
+    for (api::PlanSite& site : plan->sites) site.verdict = board_.sequence(site.id);
+    generation_ = plan->generation;
     state_dirty_ = true;
-    published_ = *plan;
-    event(EventKind::kPlan, "generation " + std::to_string(next.value()));
-    out_.plan = std::move(*plan);
+    published_ = std::move(plan);
+    event(EventKind::kPlan, "generation " + std::to_string(generation_.value()));
+    out_.plan = published_;
 }
 
 void Engine::Impl::save_if_changed() {
     for (const SiteState& site : fleet_.sites) state_dirty_ |= site.saved != site.admission.record();
     if (!state_dirty_) return;
     state_dirty_ = false;
-    StoredState state;
-    state.generation = generation_;
-    state.ids = ids_;
+    StateToWrite state{generation_, ids_, {}};
     for (SiteState& site : fleet_.sites) {
         site.saved = site.admission.record();
         state.sites[site.key] = site.saved;
     }
-    out_.state = encode(state);
+    out_.state = std::move(state);
 }
 
 Monotonic Engine::Impl::next_wakeup() const {

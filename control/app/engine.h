@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "config/model.h"
@@ -95,6 +96,8 @@ class Engine {
     [[nodiscard]] Actions adopt(const FastPathState& state, Now now);
     /// The channel to the fast path is gone.
     [[nodiscard]] Actions on_disconnected(Now now);
+    /// Of the order under way; any other is ignored. What is ordered meanwhile waits for it.
+    [[nodiscard]] Actions on_plan_made(plan::Made made, Now now);
     [[nodiscard]] Actions on_plan_applied(api::Generation generation, Now now);
     /// The content is not sent again before it changes or a fast path is adopted.
     [[nodiscard]] Actions on_plan_refused(api::Generation generation, const api::Error& error, Now now);
@@ -129,6 +132,12 @@ class Engine {
     [[nodiscard]] Actions commit(Now now);
     void abort();
 
+    /// A plan is being made.
+    [[nodiscard]] bool plan_ordered() const;
+    /// Of the last plan sent.
+    [[nodiscard]] api::Generation generation() const;
+    /// Name of each backend's site.
+    [[nodiscard]] std::unordered_map<api::BackendId, std::string> sites_of_backends() const;
     [[nodiscard]] Needs needs() const;
     [[nodiscard]] Snapshot snapshot(Now now) const;
     /// As on disk: without the weights that operators have set.

@@ -38,6 +38,7 @@ class Engine::Impl {
     Actions start(Now now);
     Actions adopt(const FastPathState& state, Now now);
     Actions on_disconnected(Now now);
+    Actions on_plan_made(plan::Made made, Now now);
     Actions on_plan_applied(api::Generation generation, Now now);
     Actions on_plan_refused(api::Generation generation, const api::Error& error, Now now);
     Actions on_probe(std::uint64_t serial, const health::Outcome& outcome, Now now);
@@ -49,6 +50,9 @@ class Engine::Impl {
     api::Result<Prepared> prepare(const failover::IntentRequest& request, Now now);
     Actions commit(Now now);
     void abort() { pending_.reset(); }
+    [[nodiscard]] bool plan_ordered() const { return order_under_way_; }
+    [[nodiscard]] api::Generation generation() const { return generation_; }
+    [[nodiscard]] std::unordered_map<api::BackendId, std::string> sites_of_backends() const;
     [[nodiscard]] Needs needs() const;
     [[nodiscard]] Snapshot snapshot(Now now) const;
     [[nodiscard]] const config::Config& config() const { return config_; }
@@ -64,7 +68,8 @@ class Engine::Impl {
     void adopt_phases(const FastPathState& state);
     void adopt_targets(const FastPathState& state);
     [[nodiscard]] plan::NextHops with_resolved(plan::NextHops next_hops) const;
-    void publish();
+    void order_plan();
+    void send(std::shared_ptr<api::ForwardingPlan> plan);
     void save_if_changed();
     [[nodiscard]] health::Monotonic next_wakeup() const;
     Event& event(EventKind kind, const std::string& reason);
@@ -232,9 +237,9 @@ class Engine::Impl {
 
     struct SnapshotMaker;
 
-    config::Config config_;     ///< as on disk
-    config::Config effective_;  ///< with the weights that operators have set
-    plan::Ids ids_;
+    config::Config config_;                            ///< as on disk
+    std::shared_ptr<const config::Config> effective_;  ///< with the weights that operators have set
+    std::shared_ptr<const plan::Ids> ids_;
     api::Generation generation_;
     Fleet fleet_;
     Switchboard board_;
@@ -289,11 +294,14 @@ class Engine::Impl {
     // Plan.
     bool adopted_ = false;
     bool plan_wanted_ = false;
+    bool order_under_way_ = false;
+    bool order_outdated_ = false;  ///< what is being made is of ids or a fast path that went
+    std::uint64_t order_number_ = 0;
     bool state_dirty_ = false;
-    std::optional<plan::NextHops> hops_;  ///< absent: the shell has not reported yet
-    plan::NextHops resolved_;             ///< the last resolved one of each address, also of an adopted plan
-    std::optional<api::ForwardingPlan> published_;
-    std::optional<api::ForwardingPlan> refused_;
+    std::shared_ptr<const plan::NextHops> hops_;  ///< null: the shell has not reported yet
+    plan::NextHops resolved_;  ///< the last resolved one of each address, also of an adopted plan
+    std::shared_ptr<const api::ForwardingPlan> published_;
+    std::shared_ptr<const api::ForwardingPlan> refused_;
     api::Generation applied_, acknowledged_, scanned_;
     std::uint64_t instance_ = 0;
 };

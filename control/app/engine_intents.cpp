@@ -343,7 +343,7 @@ void Engine::Impl::rename_pools_in_drains(const config::Config& next, const plan
             continue;
         const config::Pool* old = config_.find_pool(drain.target.pool);
         if (old == nullptr) continue;
-        const api::PoolId id = ids_.pool(old->name);
+        const api::PoolId id = ids_->pool(old->name);
         for (const auto& [name, next_id] : next_ids.pool_names) {
             if (next_id != id) continue;
             drain.target.pool = name;

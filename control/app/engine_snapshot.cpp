@@ -152,6 +152,13 @@ struct Engine::Impl::SnapshotMaker {
     }
 };
 
+std::unordered_map<api::BackendId, std::string> Engine::Impl::sites_of_backends() const {
+    std::unordered_map<api::BackendId, std::string> result;
+    result.reserve(fleet_.targets.size());
+    for (const Target& target : fleet_.targets) result.emplace(target.id, fleet_.sites[target.site].name);
+    return result;
+}
+
 Snapshot Engine::Impl::snapshot(Now now) const {
     const SnapshotMaker maker{*this};
     Snapshot result;

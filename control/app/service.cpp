@@ -14,6 +14,7 @@
 #include "control/app/event_text.h"
 #include "control/health/reverse_path.h"
 #include "dataplane.pb.h"
+#include "dataplane/api/wire.h"
 
 namespace detour::app {
 
@@ -87,7 +88,8 @@ Service::Service(boost::asio::io_context& io, config::Config config, ServiceOpti
       poll_(io),
       resync_(io),
       trial_(io),
-      unlocked_(io) {
+      unlocked_(io),
+      plan_made_(io) {
     if (!options_.load) options_.load = config::load;
     if (!options_.write) {
         options_.write = [](const std::string& path, const std::string& content) {
@@ -161,7 +163,7 @@ api::Result<void> Service::start() {
         io_, client_options(config(), options_.version),
         publish::FastPathEvents{[this](const auto& hello, const auto& state) { on_up(hello, state); },
                                 [this](const api::Error& why) { on_down(why); }});
-    name_backends();
+    site_of_backend_ = engine_->sites_of_backends();
     carry_out(engine_->start(now));
     bfd_.use(config());
     client_->start();
@@ -180,7 +182,7 @@ void Service::stop() {
     tunnel_.reset();
     activations_.reset();
     bfd_.stop();
-    for (auto* timer : {&wakeup_, &poll_, &resync_, &trial_, &unlocked_}) timer->cancel();
+    for (auto* timer : {&wakeup_, &poll_, &resync_, &trial_, &unlocked_, &plan_made_}) timer->cancel();
     pool_.join();
     for (auto& event : std::exchange(pending_events_, {})) write_event(std::move(event));
     if (incident_files_) {
@@ -192,12 +194,12 @@ void Service::stop() {
 void Service::carry_out(Actions actions, Switched switched) {
     if (stopped_) return;
     // Who waits, waits for the switches, or where there are none for the plan.
-    const bool plan_alone = actions.sites.empty() && actions.backends.empty() && actions.plan;
-    Switched planned = plan_alone ? std::move(switched) : Switched{};
+    const bool plan_alone = actions.sites.empty() && actions.backends.empty() && engine_->plan_ordered();
+    if (plan_alone && switched) planned_.push_back(std::move(switched));
     if (!plan_alone) send_switches(actions, std::move(switched));
     send_limits(actions.limits);
     record(actions.events);
-    if (actions.plan) send_plan(*actions.plan, std::move(planned));
+    if (actions.order) make_plan(std::move(*actions.order));
     for (const auto& probe : actions.probes) {
         const auto site = site_of_backend_.find(probe.backend);
         probed_site_[probe.serial] = site == site_of_backend_.end() ? std::string() : site->second;
@@ -206,7 +208,9 @@ void Service::carry_out(Actions actions, Switched switched) {
     const auto report = [this](const api::Result<void>& written) {
         if (!written) note(EventKind::kAlarm, written.error().to_string());
     };
-    if (actions.state) state_writer_->write(std::move(*actions.state), report);
+    if (actions.state) {
+        state_writer_->write([state = std::move(*actions.state)] { return encode(state); }, report);
+    }
     if (actions.intents) intents_writer_->write(std::move(*actions.intents), report);
     arm(actions.next_wakeup);
 }
@@ -270,28 +274,60 @@ api::Result<std::uint64_t> Service::on_switched(const wire::SetReply& reply,
     return reply.switch_us();
 }
 
-void Service::send_plan(const api::ForwardingPlan& plan, Switched switched) {
+/// Off the loop: of ten thousand backends it takes longer than a probe's answer may wait.
+void Service::make_plan(plan::Order order) {
+    boost::asio::post(pool_, [this, order = std::move(order), alive = std::weak_ptr(alive_)] {
+        auto made = std::make_shared<plan::Made>(plan::carry_out(order));
+        auto encoded = std::make_shared<wire::Plan>();
+        if (made->plan && *made->plan != nullptr) api::encode(**made->plan, *encoded);
+        boost::asio::post(io_, [this, made = std::move(made), encoded = std::move(encoded), alive] {
+            if (!alive.expired() && !stopped_) on_plan_made(std::move(*made), *encoded);
+        });
+    });
+}
+
+void Service::on_plan_made(plan::Made made, wire::Plan& encoded) {
+    Actions actions = engine_->on_plan_made(std::move(made), options_.now());
+    const auto plan = std::exchange(actions.plan, nullptr);
+    carry_out(std::move(actions));  // its switches before it
+    if (plan != nullptr) {
+        send_plan(*plan, encoded);
+    } else if (!engine_->plan_ordered()) {
+        answer_planned(connected_ ? api::Result<std::uint64_t>(0)
+                                  : api::fail(api::ErrorCode::kUnavailable, "switching", figures_.problem()));
+    }
+    plan_made_.cancel();
+}
+
+void Service::answer_planned(const api::Result<std::uint64_t>& switch_us) {
+    for (const auto& planned : std::exchange(planned_, {})) planned(switch_us);
+}
+
+void Service::send_plan(const api::ForwardingPlan& plan, wire::Plan& encoded) {
     ++counters_.plans;
     counters_.plan_sent = options_.now().monotonic;
     counters_.plan_lag.reset();
-    client_->apply_plan(
-        plan, [this, generation = plan.generation, switched = std::move(switched)](const auto& reply) {
-            const auto now = options_.now();
-            if (switched) {
-                switched(reply ? api::Result<std::uint64_t>(reply->switch_us())
-                               : api::Result<std::uint64_t>(tl::unexpect, reply.error()));
-            }
-            if (reply) {
-                counters_.plan_lag = now.monotonic - counters_.plan_sent;
-                carry_out(engine_->on_plan_applied(api::Generation(reply->generation()), now));
-                return;
-            }
-            // With the connection gone nobody knows; the next adoption tells.
-            if (reply.error().code == api::ErrorCode::kUnavailable) return;
-            ++counters_.plans_refused;
-            carry_out(engine_->on_plan_refused(generation, reply.error(), now));
-            resync_after(kResyncDelay);
-        });
+    // Known only now, when it leaves.
+    for (int i = 0; i < encoded.sites_size(); ++i) {
+        encoded.mutable_sites(i)->set_verdict(plan.sites[static_cast<std::size_t>(i)].verdict.value());
+    }
+    client_->apply_plan(std::move(encoded), [this, generation = plan.generation,
+                                             planned = std::exchange(planned_, {})](const auto& reply) {
+        const auto now = options_.now();
+        const auto done = reply ? api::Result<std::uint64_t>(reply->switch_us())
+                                : api::Result<std::uint64_t>(tl::unexpect, reply.error());
+        for (const auto& waits : planned) waits(done);
+        if (reply) {
+            counters_.plan_lag = now.monotonic - counters_.plan_sent;
+            carry_out(engine_->on_plan_applied(api::Generation(reply->generation()), now));
+            return;
+        }
+        // With the connection gone nobody knows; the next adoption tells.
+        if (reply.error().code == api::ErrorCode::kUnavailable) return;
+        ++counters_.plans_refused;
+        carry_out(engine_->on_plan_refused(generation, reply.error(), now));
+        resync_after(kResyncDelay);
+    });
 }
 
 void Service::record(const std::vector<Event>& events) {
@@ -452,12 +488,7 @@ void Service::adopt(const wire::StateReply& state) {
     }
     connected_ = true;
     carry_out(engine_->adopt(*read, options_.now()));
-    name_backends();  // ids may be other ones now
-}
-
-void Service::name_backends() {
-    site_of_backend_.clear();
-    for (const auto& backend : snapshot().backends) site_of_backend_[backend.id] = backend.site;
+    site_of_backend_ = engine_->sites_of_backends();  // ids may be other ones now
 }
 
 void Service::resync_after(milliseconds delay) {

@@ -2,8 +2,9 @@
 // clock.
 //
 // Feeds the engine what comes in and carries out what it asks for, in its order. Decides nothing itself.
-// Thread: the io_context's, all of it. What blocks (fsync, reading the configuration) runs on a pool of two
-// threads. Stopping changes nothing in the fast path. Owns all parts; `io` and `log` must outlive it.
+// Thread: the io_context's, all of it. What blocks (fsync, reading the configuration) or takes long (full
+// plans, the state's text) runs on a pool of threads. Stopping changes nothing in the fast path. Owns all
+// parts; `io` and `log` must outlive it.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -15,6 +16,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -32,6 +34,10 @@
 #include "control/health/tunnel.h"
 #include "control/publish/fast_path_client.h"
 #include "control/publish/kernel_routes.h"
+
+namespace detour::wire {
+class Plan;
+}  // namespace detour::wire
 
 namespace detour::app {
 
@@ -143,7 +149,12 @@ class Service {
     api::Result<std::uint64_t> on_switched(const wire::SetReply& reply, const std::set<std::string>& sites,
                                            health::Monotonic asked);
     void send_limits(const std::vector<api::FlowLimit>& limits);
-    void send_plan(const api::ForwardingPlan& plan, Switched switched);
+    void make_plan(plan::Order order);
+    void on_plan_made(plan::Made made, wire::Plan& encoded);
+    void send_plan(const api::ForwardingPlan& plan, wire::Plan& encoded);
+    /// Who waits for the plan that is being made.
+    void answer_planned(const api::Result<std::uint64_t>& switch_us);
+    [[nodiscard]] boost::asio::awaitable<void> plan_made();
     void record(const std::vector<Event>& events);
     void note(EventKind kind, std::string reason);
     void append(control::Event event);
@@ -163,7 +174,6 @@ class Service {
     [[nodiscard]] boost::asio::awaitable<void> take_back();
     api::Result<void> put_in_force(config::Config config);
     void arm_trial();
-    void name_backends();
     void arm(health::Monotonic at);
     void poll_figures();
     void watch_backends();
@@ -179,8 +189,8 @@ class Service {
     ServiceOptions options_;
     control::EventLog& log_;
     config::Config first_config_;
-    /// Three may wait for a slow disk: a configuration is read and compared nevertheless.
-    boost::asio::thread_pool pool_{4};
+    /// Three may wait for a slow disk and one read a configuration: plans are made nevertheless.
+    boost::asio::thread_pool pool_{5};
     std::unique_ptr<DurableWriter> state_writer_;
     std::unique_ptr<DurableWriter> intents_writer_;
     std::optional<Engine> engine_;
@@ -198,11 +208,13 @@ class Service {
     boost::asio::steady_timer poll_;
     boost::asio::steady_timer resync_;
     boost::asio::steady_timer trial_;
-    boost::asio::steady_timer unlocked_;  ///< cancelled when the lock is free
+    boost::asio::steady_timer unlocked_;   ///< cancelled when the lock is free
+    boost::asio::steady_timer plan_made_;  ///< cancelled when a plan was made
     std::function<void()> notify_;
     publish::NextHops next_hops_;
     std::map<std::uint64_t, std::string> probed_site_;  ///< by serial, of probes in flight
-    std::map<api::BackendId, std::string> site_of_backend_;
+    std::unordered_map<api::BackendId, std::string> site_of_backend_;
+    std::vector<Switched> planned_;  ///< answered when the plan that is being made is in force
     std::vector<control::Event> pending_events_;
     std::shared_ptr<int> alive_ =
         std::make_shared<int>(0);  ///< what was posted and runs later than this asks for it

@@ -1,6 +1,7 @@
 // Another configuration: read, compared, put in force, put on trial and taken back.
 #include <spdlog/spdlog.h>
 
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
@@ -84,6 +85,13 @@ awaitable<api::Result<void>> Service::forget_trial(std::string folder) {
     co_return forgotten;
 }
 
+awaitable<void> Service::plan_made() {
+    while (engine_->plan_ordered() && !stopped_) {
+        plan_made_.expires_at(std::chrono::steady_clock::time_point::max());
+        co_await plan_made_.async_wait(asio::as_tuple(asio::use_awaitable));
+    }
+}
+
 api::Result<void> Service::put_in_force(config::Config config) {
     if (auto prepared = prepare_tunnel(config); !prepared) {
         note(EventKind::kAlarm, "the configuration was refused: " + prepared.error().to_string());
@@ -100,7 +108,7 @@ api::Result<void> Service::put_in_force(config::Config config) {
     counters_.mistakes.clear();
     carry_out(std::move(*actions));
     watch_backends();
-    name_backends();
+    site_of_backend_ = engine_->sites_of_backends();
     bfd_.use(engine_->config());
     std::set<std::string> sites;
     for (const auto& site : engine_->config().sites) sites.insert(site.name);
@@ -167,7 +175,8 @@ awaitable<control::Outcome<control::ReloadReply>> Service::reload(
     unlock();
     arm_trial();
     if (trial) reply.confirm_until = to_api(trial->until);
-    reply.generation = snapshot().generation.value();
+    co_await plan_made();
+    reply.generation = engine_->generation().value();
     co_return reply;
 }
 

@@ -83,7 +83,8 @@ awaitable<api::Result<std::uint64_t>> Service::commit_intent() {
     const bool connected = connected_;
     Actions actions = engine_->commit(options_.now());
     // An intent may need no switch (a site that is dark already): then there is nothing to wait for.
-    const bool nothing = connected && actions.sites.empty() && actions.backends.empty() && !actions.plan;
+    const bool nothing =
+        connected && actions.sites.empty() && actions.backends.empty() && !engine_->plan_ordered();
     carry_out(std::move(actions),
               [later](const api::Result<std::uint64_t>& switched) { later->set(switched); });
     if (nothing) co_return std::uint64_t{0};

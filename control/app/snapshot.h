@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -130,7 +131,7 @@ struct Snapshot {
     /// What the fast path was told, for predictions.
     std::vector<api::SiteSwitch> site_switches;
     std::vector<api::BackendSwitch> backend_switches;
-    std::optional<api::ForwardingPlan> plan;
+    std::shared_ptr<const api::ForwardingPlan> plan;  ///< null: none yet
 };
 
 }  // namespace detour::app

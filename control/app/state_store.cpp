@@ -225,21 +225,28 @@ tl::unexpected<api::Error> bad_line(std::string_view kind, std::size_t index, co
                      "line " + std::to_string(index + 2) + " (" + line.name() + ") is not understood");
 }
 
+std::string encode_parts(api::Generation generation, const plan::Ids& ids,
+                         const std::map<std::string, failover::AdmissionRecord>& sites) {
+    TextWriter out(kState);
+    out.line("generation", generation.value());
+    encode_space(out, "site", ids.sites);
+    encode_space(out, "vip", ids.vips);
+    encode_space(out, "pool", ids.pools);
+    encode_space(out, "backend", ids.backends);
+    for (const auto& [vip, pool] : ids.pool_of_vip) out.line("pool-of-vip", vip.to_string(), pool.value());
+    for (const auto& [name, pool] : ids.pool_names) out.line("pool-name", name, pool.value());
+    for (const auto& [key, record] : sites) encode_record(out, key, record);
+    return out.finish();
+}
+
 }  // namespace
 
 std::string encode(const StoredState& state) {
-    TextWriter out(kState);
-    out.line("generation", state.generation.value());
-    encode_space(out, "site", state.ids.sites);
-    encode_space(out, "vip", state.ids.vips);
-    encode_space(out, "pool", state.ids.pools);
-    encode_space(out, "backend", state.ids.backends);
-    for (const auto& [vip, pool] : state.ids.pool_of_vip) {
-        out.line("pool-of-vip", vip.to_string(), pool.value());
-    }
-    for (const auto& [name, pool] : state.ids.pool_names) out.line("pool-name", name, pool.value());
-    for (const auto& [key, record] : state.sites) encode_record(out, key, record);
-    return out.finish();
+    return encode_parts(state.generation, state.ids, state.sites);
+}
+
+std::string encode(const StateToWrite& state) {
+    return encode_parts(state.generation, *state.ids, state.sites);
 }
 
 std::string encode(const StoredIntents& intents) {

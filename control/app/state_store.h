@@ -7,6 +7,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,9 +26,17 @@ struct StoredState {
     bool operator==(const StoredState&) const = default;
 };
 
+/// The same with ids that others use too: cheap to pass to the thread that writes it.
+struct StateToWrite {
+    api::Generation generation;
+    std::shared_ptr<const plan::Ids> ids;
+    std::map<std::string, failover::AdmissionRecord> sites;
+};
+
 using StoredIntents = failover::Intents;
 
 [[nodiscard]] std::string encode(const StoredState& state);
+[[nodiscard]] std::string encode(const StateToWrite& state);
 [[nodiscard]] std::string encode(const StoredIntents& intents);
 /// Error kInvalidArgument with the line, or when the checksum does not match.
 [[nodiscard]] api::Result<StoredState> decode_state(std::string_view text);

@@ -105,8 +105,7 @@ void normalize(api::ForwardingPlan& plan) {
 }
 
 api::Result<api::ForwardingPlan> make_plan(const config::Config& config, const Ids& ids,
-                                           const NextHops& next_hops, api::Generation generation,
-                                           const SiteSequences& sequences) {
+                                           const NextHops& next_hops, api::Generation generation) {
     const HopNumbers hops(config, next_hops);
     if (hops.size() > api::kMaxNextHops) {
         return api::fail(api::ErrorCode::kLimit, "making the plan",
@@ -125,10 +124,7 @@ api::Result<api::ForwardingPlan> make_plan(const config::Config& config, const I
     SiteIndex sites;
     for (const config::Site& site : config.sites) {
         sites.emplace(site.name, &site);
-        const api::SiteId id = ids.site(site.key);
-        const auto sequence = sequences.find(id);
-        plan.sites.push_back(
-            {id, site.name, site.key, sequence == sequences.end() ? api::Sequence{0} : sequence->second});
+        plan.sites.push_back({ids.site(site.key), site.name, site.key, api::Sequence{0}});
     }
     for (const config::Pool& pool : config.pools) {
         plan.pools.push_back(make_pool(pool, ids, sites, hops));

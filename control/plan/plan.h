@@ -27,15 +27,12 @@ struct NextHop {
 /// By backend address. An address without an entry has no route: its packets are counted and dropped.
 using NextHops = std::map<api::IpAddress, NextHop>;
 
-/// The last sequence sent for each site's host-wide switch.
-using SiteSequences = std::map<api::SiteId, api::Sequence>;
-
-/// `ids` must have been assigned from `config`.
+/// `ids` must have been assigned from `config`. The sites' verdict numbers are 0: who sends the plan puts in
+/// the last that it has sent.
 /// Errors: those of api::check(), kLimit for more than kMaxNextHops different next hops.
 [[nodiscard]] api::Result<api::ForwardingPlan> make_plan(const config::Config& config, const Ids& ids,
                                                          const NextHops& next_hops,
-                                                         api::Generation generation,
-                                                         const SiteSequences& sequences);
+                                                         api::Generation generation);
 
 /// Sorts every part by id, as make_plan() does. Next hops keep their numbers.
 void normalize(api::ForwardingPlan& plan);

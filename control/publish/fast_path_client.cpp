@@ -306,9 +306,9 @@ std::uint64_t FastPathClient::late_replies() const {
     return impl_->late_replies();
 }
 
-void FastPathClient::apply_plan(const api::ForwardingPlan& plan, Answer<wire::ApplyReply> answer) {
+void FastPathClient::apply_plan(wire::Plan&& plan, Answer<wire::ApplyReply> answer) {
     wire::Request request;
-    api::encode(plan, *request.mutable_apply_plan()->mutable_plan());
+    *request.mutable_apply_plan()->mutable_plan() = std::move(plan);
     impl_->ask(RequestKind::kPlan, request, impl_->options().plan_timeout,
                expect<wire::ApplyReply>(
                    std::move(answer), [](const wire::Reply& reply) { return reply.has_applied(); },

@@ -32,6 +32,7 @@ namespace detour::wire {
 class ApplyReply;
 class CaptureReply;
 class HelloReply;
+class Plan;
 class ReadCapture;
 class SetReply;
 class StartCapture;
@@ -76,7 +77,7 @@ class FastPathClient {
     void stop();
     [[nodiscard]] bool up() const;
 
-    void apply_plan(const api::ForwardingPlan& plan, Answer<wire::ApplyReply> answer);
+    void apply_plan(wire::Plan&& plan, Answer<wire::ApplyReply> answer);
     void set_switches(const std::vector<api::SiteSwitch>& sites,
                       const std::vector<api::BackendSwitch>& backends, Answer<wire::SetReply> answer);
     /// As switches; answered in the reply's `limits`.

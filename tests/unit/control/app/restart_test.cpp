@@ -336,6 +336,87 @@ TEST_CASE("a restart before the kernel has found its neighbours again changes no
         if (routes_first) all.push_back(next.on_next_hops(hops, world.now()));
         all.push_back(next.adopt(world.fast.state(), world.now()));
         if (!routes_first) all.push_back(next.on_next_hops(hops, world.now()));
-        for (const app::Actions& actions : all) CHECK_FALSE(actions.plan.has_value());
+        for (const app::Actions& actions : all) CHECK_FALSE(actions.plan);
     }
+}
+
+TEST_CASE("while a plan is made a site still goes dark at once, and the plan says that it knows") {
+    World world(sample_config({}));
+    world.boot();
+    world.making = 5s;
+    config::Config config = world.config();
+    config.pools[0].backends[0].weight = 7;
+    world.reload(config);
+    CHECK(world.engine().plan_ordered());
+    CHECK(world.fast.plans == 0);
+    world.behave("pangyo", Cause::kTimeout);
+    const auto took = world.run_until_gate(
+        "pangyo", [](const Gate& gate) { return gate.admit == api::kAdmitNone; }, 2s);
+    CHECK(took < 2s);
+    CHECK(world.fast.plans == 0);
+    world.run(5s);  // FakeFastPath refuses a plan with an old verdict number
+    CHECK(world.fast.plans == 1);
+    CHECK_FALSE(world.engine().plan_ordered());
+}
+
+TEST_CASE("a plan that was overtaken by a reload or a new fast path is not sent, and the next one is") {
+    World world(sample_config({}));
+    world.boot();
+    world.making = 200ms;
+    config::Config config = world.config();
+    const auto weight = [&] {
+        for (const api::PlanPoolSite& site : world.fast.plan->pools[0].sites) {
+            for (const api::PlanBackend& backend : site.backends) {
+                if (backend.address == config.pools[0].backends[0].address) return backend.weight.value();
+            }
+        }
+        return 0U;
+    };
+    SUBCASE("by reloads") {
+        for (const unsigned value : {7U, 8U, 9U}) {
+            config.pools[0].backends[0].weight = value;
+            world.reload(config);
+            world.run(50ms);
+        }
+        world.run(1s);
+        CHECK(weight() == 9);
+        CHECK(world.fast.plans == 1);
+    }
+    SUBCASE("by a fast path that lost its disk") {
+        config.pools[0].backends[0].weight = 7;
+        world.reload(config);
+        world.run(50ms);
+        world.blank_fast_path();
+        CHECK(world.fast.plans == 0);
+        world.run(1s);
+        CHECK(weight() == 7);
+        CHECK(world.fast.plans == 1);
+    }
+    SUBCASE("by the loss of the channel") {
+        config.pools[0].backends[0].weight = 7;
+        world.reload(config);
+        world.disconnect();
+        world.run(1s);
+        CHECK(world.fast.plans == 0);
+        world.connect();
+        world.run(1s);
+        CHECK(weight() == 7);
+    }
+    CHECK_FALSE(world.engine().plan_ordered());
+}
+
+TEST_CASE("next hops that change faster than plans are made get their plans") {
+    World world(sample_config({}));
+    world.boot();
+    world.making = 200ms;
+    for (unsigned i = 0; i < 100; ++i) {
+        plan::NextHops hops = world.hops();
+        hops.begin()->second.destination = {{2, 0, 0, 0, 1, static_cast<std::uint8_t>(i)}};
+        world.perform(world.engine().on_next_hops(hops, world.now()));
+        world.run(20ms);
+    }
+    CHECK(world.fast.plans >= 9);
+    CHECK(world.fast.plans <= 11);
+    world.run(1s);
+    CHECK(plan::next_hops_of(*world.fast.plan).begin()->second.destination == api::Mac{{2, 0, 0, 0, 1, 99}});
 }

@@ -16,6 +16,7 @@ class History {
     explicit History(std::uint64_t seed) : random_(seed), world_(make_config()) {
         offer();
         world_.boot();
+        if (below(2) == 0) world_.making = std::chrono::milliseconds(below(600));
     }
 
     void run() {
@@ -182,7 +183,8 @@ class History {
 
     void check_always() {
         const app::Snapshot seen = world_.engine().snapshot(world_.now());
-        REQUIRE(world_.fast.plan.has_value());
+        const bool has_plan = world_.fast.plan.has_value();
+        CHECK((has_plan || world_.engine().plan_ordered()));
         bool another = false;
         for (const app::SiteStatus& site : seen.sites) {
             const bool takes = site.phase == Phase::kLive || site.phase == Phase::kRamping;

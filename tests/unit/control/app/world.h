@@ -71,7 +71,7 @@ struct FakeFastPath {
             const auto known = sites.find({site.id, std::nullopt});
             if (known != sites.end()) CHECK(site.verdict >= known->second.sequence);
         }
-        plan = actions.plan;
+        plan = *actions.plan;
         ++plans;
     }
     [[nodiscard]] app::FastPathState state() const {
@@ -128,6 +128,7 @@ class World {
     /// ACKs of pinned flows advance at these sites.
     std::map<std::string, bool> acks;
     bool signals = true;
+    nanoseconds making{0};  ///< what a plan takes
     /// New flows a second that each pool offers, by name.
     std::map<std::string, double> offered;
     std::map<std::string, double> offered_gbps;  ///< from the clients
@@ -172,6 +173,7 @@ class World {
     /// Kill -9 of the control process and a new one that reads the disk.
     void restart_control() {
         pending_.clear();
+        orders_.clear();
         connected_ = false;
         make_engine();
         perform(engine_->start(now()));
@@ -216,14 +218,16 @@ class World {
 
     /// Does what the shell does: switches and plan to the fast path, probes out, files to disk.
     void perform(const Actions& actions) {
-        const bool asked = !actions.sites.empty() || !actions.backends.empty() || actions.plan;
+        const bool asked = !actions.sites.empty() || !actions.backends.empty() || actions.plan != nullptr ||
+                           actions.order.has_value();
         if (!connected_) CHECK_FALSE(asked);
         fast.take(actions);
         for (const Event& event : actions.events) events.push_back(event);
-        if (actions.state) state_file = *actions.state;
+        if (actions.state) state_file = encode(*actions.state);
         if (actions.intents) intents_file = *actions.intents;
         for (const health::ProbeRequest& probe : actions.probes) launch(probe);
         wakeup_ = actions.next_wakeup;
+        if (actions.order) make(*actions.order);
         if (actions.plan) perform(engine_->on_plan_applied(actions.plan->generation, now()));
     }
 
@@ -306,6 +310,14 @@ class World {
     }
 
   private:
+    void make(const plan::Order& order) {
+        plan::Made made = plan::carry_out(order);
+        if (making == 0ns)
+            perform(engine_->on_plan_made(std::move(made), now()));
+        else
+            orders_.emplace(time_ + making, std::move(made));
+    }
+
     struct Answer {
         std::uint64_t serial;
         health::Outcome outcome;
@@ -324,6 +336,7 @@ class World {
     [[nodiscard]] nanoseconds next_event() const {
         nanoseconds next = std::min(wakeup_.value, next_signals_);
         if (!pending_.empty()) next = std::min(next, pending_.begin()->first);
+        if (!orders_.empty()) next = std::min(next, orders_.begin()->first);
         return next;
     }
     template <class F>
@@ -341,6 +354,10 @@ class World {
             const Answer answer = pending_.begin()->second;
             pending_.erase(pending_.begin());
             perform(timed([&] { return engine_->on_probe(answer.serial, answer.outcome, now()); }));
+        } else if (!orders_.empty() && orders_.begin()->first <= time_) {
+            plan::Made made = std::move(orders_.begin()->second);
+            orders_.erase(orders_.begin());
+            perform(timed([&] { return engine_->on_plan_made(std::move(made), now()); }));
         } else if (next_signals_ <= time_) {
             next_signals_ = time_ + 100ms;
             if (connected_ && signals) {
@@ -436,6 +453,7 @@ class World {
     nanoseconds wall_offset_ = 1'700'000'000s;
     std::optional<Engine> engine_;
     std::multimap<nanoseconds, Answer> pending_;
+    std::multimap<nanoseconds, plan::Made> orders_;
     std::map<std::string, std::uint64_t> ack_counts_;
     std::map<std::string, double> counts_, bytes_;
     std::map<api::BackendId, std::pair<double, double>> handshakes_;

@@ -150,7 +150,7 @@ TEST_CASE("an id that the fast path uses for something else is the fast path's")
     std::reverse(other.pools.begin(), other.pools.end());
     other.pools[0].vips = {test::vip("198.18.0.1:443/tcp")};
     assign(theirs, other, 1);
-    const auto plan = make_plan(other, theirs, {}, gen(9), {});
+    const auto plan = make_plan(other, theirs, {}, gen(9));
     REQUIRE(plan.has_value());
 
     Ids ours;

@@ -19,7 +19,7 @@ struct Lab {
     api::ForwardingPlan plan;
     Lab() {
         REQUIRE(ids.assign(config, api::Generation{1}, api::Generation{0}).has_value());
-        auto made = make_plan(config, ids, {}, api::Generation{1}, {});
+        auto made = make_plan(config, ids, {}, api::Generation{1});
         REQUIRE(made.has_value());
         plan = *made;
     }

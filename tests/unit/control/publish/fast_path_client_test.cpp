@@ -141,11 +141,11 @@ TEST_CASE("it greets, reads the state, and carries requests to their answers") {
     bench.client.start();
     bench.greet();
     std::string seen;
-    api::ForwardingPlan plan;
-    plan.generation = api::Generation(5);
+    wire::Plan plan;
+    plan.set_generation(5);
     bench.client.get_stats(
         [&](const auto& reply) { seen += "stats" + std::to_string(reply->rebuilds()) + " "; });
-    bench.client.apply_plan(plan,
+    bench.client.apply_plan(std::move(plan),
                             [&](const auto& reply) { seen += "plan" + std::to_string(reply->generation()); });
     bench.client.set_switches({site_switch(3)}, {}, [&](const auto& reply) {
         seen += "set" + std::to_string(reply->switch_us()) + " ";
