@@ -4,11 +4,15 @@
 // average and off by the root of the count in one table. So every rank is filled in groups: the slots that
 // agree in the set of sites ranked so far (at rank 0 there is one group). Which sites are dark decides which
 // group's flows look at this rank, so each group gets its own exact shares. What rounding owes a site in one
-// group, it gets in the next. Then slots move from sites above their share to sites below, the slot that
-// minds least first, and no slot more than needed: what is left is close to plain rendezvous, and so a new or
-// removed site disturbs few others. Scores are kept as logarithms: what a slot minds is the ratio of two
-// scores, whatever the weights; by their difference a removed site moved a tenth more at worst. Integers
-// only: every host must come to the same table.
+// group, it gets in the next. Then slots move from sites above their share to sites below. Where all slots
+// are one group (rank 0, and the first of a tier whose upper tiers are all ranked), the moves are those that
+// the slots mind least together (balance.h): what is left is close to plain rendezvous, and a new or removed
+// site disturbs few others. In the small groups of the other ranks, the slot that minds least goes first.
+// Scores are kept as logarithms: what a slot minds is the ratio of two scores, whatever the weights.
+//
+// A site's random numbers are spread evenly: in 4096 slots each 4096th of their range comes once, in an order
+// that is the site's own. So a third fewer slots have to be moved. Integers only: every host must come to
+// the same table.
 
 #include "dataplane/core/site_table.h"
 
@@ -16,6 +20,7 @@
 #include <bit>
 #include <limits>
 
+#include "dataplane/core/balance.h"
 #include "dataplane/core/hash.h"
 
 namespace detour::core {
@@ -28,6 +33,7 @@ constexpr std::size_t kRanks = api::kSiteRanks;
 constexpr std::size_t kNextTierRanks = 2;
 constexpr unsigned kLogBits = 40;  ///< fractional bits of a logarithm
 constexpr unsigned kStepBits = 11;
+constexpr unsigned kSlotBits = std::bit_width(kSlots - 1);
 constexpr unsigned kShareBits = 32;  ///< fractional bits of a share, in slots
 
 /// log2(1 + i / 2048) in units of 2^-40, by repeated squaring.
@@ -59,6 +65,32 @@ constexpr unsigned kShareBits = 32;  ///< fractional bits of a share, in slots
     const std::uint64_t log = steps[step] + ((steps[step + 1] - steps[step]) * rest >> 32U);
     return (static_cast<std::uint64_t>(zeros + 1) << kLogBits) - log;
 }
+
+/// A site's own order of the slots: a permutation, by four Feistel rounds of 6 bits on 6 bits.
+class SlotOrder {
+  public:
+    explicit SlotOrder(std::uint64_t key) noexcept {
+        for (auto& round : rounds_)
+            for (std::uint8_t& value : round)
+                value = static_cast<std::uint8_t>(mix64(key += 0x9e3779b97f4a7c15ULL) >> (64U - kHalfBits));
+    }
+    [[nodiscard]] std::uint64_t place_of(std::size_t slot) const noexcept {
+        std::size_t left = slot >> kHalfBits;
+        std::size_t right = slot & kHalfMask;
+        for (const auto& round : rounds_) {
+            const std::size_t mixed = left ^ round[right];
+            left = right;
+            right = mixed;
+        }
+        return left << kHalfBits | right;
+    }
+
+  private:
+    static constexpr unsigned kHalfBits = 6;
+    static constexpr std::size_t kHalfMask = (1U << kHalfBits) - 1;
+    static_assert(kSlots == 1U << (2 * kHalfBits));
+    std::array<std::array<std::uint8_t, kHalfMask + 1>, 4> rounds_{};
+};
 
 /// The tiers' places: ranks first … first + count - 1 go to the sites begin … end - 1.
 struct TierPlace {
@@ -126,9 +158,11 @@ class Builder {
         for (std::size_t i = 0; i < sites_.size(); ++i) {
             const std::uint64_t base = mix64(sites_[i].key_hash ^ mix64(seed));
             bases_.push_back(base);
+            const SlotOrder order(base);
             const std::uint64_t inverse = std::numeric_limits<std::uint64_t>::max() / sites_[i].weight;
             for (std::size_t slot = 0; slot < kSlots; ++slot) {
-                const std::uint64_t log = minus_log2(mix64(base + slot * 0x9e3779b97f4a7c15ULL));
+                const std::uint64_t within = mix64(base + slot * 0x9e3779b97f4a7c15ULL) >> kSlotBits;
+                const std::uint64_t log = minus_log2(order.place_of(slot) << (64U - kSlotBits) | within);
                 const auto plain = static_cast<std::uint64_t>(static_cast<Wide>(log << 17U) * inverse >> 64U);
                 scores_[slot * sites_.size() + i] = (64ULL << kLogBits) - minus_log2(plain);
             }
@@ -189,7 +223,17 @@ class Builder {
             order_[slot][rank] = best;
             if (--quota_[best] < 0) ++lacking;
         }
-        if (lacking != 0) correct(rank, lacking);
+        if (lacking == 0) return;
+        if (group_.size() == kSlots && candidates_.size() == place.end - place.begin)
+            correct_all(place, rank);
+        else
+            correct(rank, lacking);
+    }
+
+    void correct_all(const TierPlace& place, std::size_t rank) {
+        for (std::size_t slot = 0; slot < kSlots; ++slot) holder_[slot] = order_[slot][rank];
+        balance({scores_, sites_.size(), place.begin, place.end - place.begin}, quota_, holder_);
+        for (std::size_t slot = 0; slot < kSlots; ++slot) order_[slot][rank] = holder_[slot];
     }
 
     /// Those of the tier that the group has not used. Each is owed its share of the group from now on.
@@ -298,6 +342,7 @@ class Builder {
     std::array<std::int32_t, 256> quota_{};
     std::vector<std::uint8_t> lacking_;
     std::vector<Move> moves_;
+    std::array<std::uint8_t, kSlots> holder_{};
 };
 
 }  // namespace

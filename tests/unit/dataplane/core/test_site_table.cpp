@@ -184,8 +184,7 @@ TEST_CASE("when sites go dark, their slots spread over the others by weight") {
     }
 }
 
-TEST_CASE(
-    "a site deleted or added moves under 1 % of the other sites' slots on average, about 2 % at worst") {
+TEST_CASE("a site deleted or added moves under 1 % of the other sites' slots on average, 2 % at worst") {
     std::mt19937_64 random(support::random_seed());
     double sum = 0;
     double worst = 0;
@@ -202,8 +201,8 @@ TEST_CASE(
     }
     std::printf("site deleted: %.2f %% of the others' slots move on average, %.2f %% at worst\n",
                 sum / kRounds, worst);
-    CHECK(worst <= 2.5);
-    CHECK(sum / kRounds <= 1.0);
+    CHECK(worst <= 2.0);
+    CHECK(sum / kRounds <= 0.9);
 }
 
 TEST_CASE("the table depends on keys, weights, tiers and seed, not on order or ids") {
@@ -320,7 +319,7 @@ TEST_CASE("the table is the same on every host and in every version: a known val
     const auto table = SiteTable::build(sites, 2022'10'15);
     std::uint64_t sum = 0;
     for (unsigned slot = 0; slot < kSlots; ++slot) sum = core::mix64(sum ^ table->ranks(slot));
-    CHECK(sum == 0x8e67c7475e06af46ULL);
+    CHECK(sum == 0x9d04d9bb80b852f7ULL);
 }
 
 TEST_CASE("16 sites are built quickly") {
