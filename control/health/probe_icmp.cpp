@@ -15,6 +15,7 @@
 #include <string>
 
 #include "control/health/icmp_message.h"
+#include "control/health/probe_arrival.h"
 #include "control/health/probe_io.h"
 #include "control/health/tunnel_packet.h"
 
@@ -97,6 +98,7 @@ awaitable<Outcome> icmp_probe(asio::posix::stream_descriptor& descriptor, const 
         co_await asio::post(descriptor.get_executor(), asio::use_awaitable);  // not inside send()
         co_return Outcome{cause_of(ec), 0, {}};
     }
+    note_arrivals(opened.descriptor);
     const std::string request = echo_request(echo, size_of(asked));
     const auto [write_error, written] = co_await asio::async_write(descriptor, asio::buffer(request), kTuple);
     if (write_error) co_return Outcome{cause_of(write_error), 0, {}};

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "control/health/dns_message.h"
+#include "control/health/probe_arrival.h"
 #include "control/health/probe_io.h"
 
 namespace detour::health {
@@ -56,6 +57,7 @@ awaitable<Outcome> udp_probe(udp::socket& socket, const ProbeRequest& asked, Pro
         co_await asio::post(socket.get_executor(), asio::use_awaitable);  // not inside send()
         co_return Outcome{cause_of(ec), 0, {}};
     }
+    note_arrivals(socket.native_handle());
     const bool dns = asked.health->type == config::ProbeType::kDns;
     const std::string payload = dns ? dns_query(question_of(asked)) : asked.health->payload;
     const auto [send_error, sent] = co_await socket.async_send(asio::buffer(payload), kTuple);

@@ -16,6 +16,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "control/health/probe_arrival.h"
 #include "control/health/probe_connects.h"
 #include "control/health/probe_grpc.h"
 #include "control/health/probe_http.h"
@@ -60,8 +61,9 @@ struct Attempt {
     std::optional<asio::posix::stream_descriptor> echo;
     asio::steady_timer deadline;
     steady_clock::time_point sent;
-    std::chrono::nanoseconds late{0};  ///< how late the deadline was noticed, when that was not prompt
-    Cause overdue = Cause::kOk;        ///< what the deadline says, once it has passed
+    std::chrono::nanoseconds late{0};    ///< how late the deadline was noticed, when that was not prompt
+    std::chrono::nanoseconds unread{0};  ///< how long what ended earlier steps lay in the socket
+    Cause overdue = Cause::kOk;          ///< what the deadline says, once it has passed
 };
 
 tcp::endpoint endpoint_of(const ProbeRequest& request) {
@@ -88,12 +90,31 @@ awaitable<error_code> connect(Attempt& attempt) {
         co_return ec;
     }
     const auto [connected] = co_await attempt.socket.async_connect(endpoint, kTuple);
+    const std::chrono::nanoseconds elapsed = steady_clock::now() - attempt.sent;
+    if (!connected && elapsed > kPrompt)
+        attempt.unread = elapsed - connect_time(attempt.socket.native_handle(), elapsed);
     co_return connected;
+}
+
+/// One question, one answer: no step between that this process may have been late for unseen.
+bool one_exchange(config::ProbeType type) {
+    using enum config::ProbeType;
+    return type == kTcp || type == kHttp || type == kUdp || type == kDns || type == kIcmp;
+}
+
+/// How long the answer that was just read had lain in its socket.
+std::chrono::nanoseconds waited_unread(Attempt& attempt, std::chrono::nanoseconds elapsed) {
+    if (attempt.plain >= 0) return elapsed - connect_time(attempt.plain, elapsed);
+    const auto unread = attempt.datagram ? since_datagram(attempt.datagram->native_handle())
+                        : attempt.echo   ? since_datagram(attempt.echo->native_handle())
+                                         : since_last_data(attempt.socket.native_handle());
+    return std::min(unread, elapsed);
 }
 
 /// What types share and reuse from probe to probe.
 struct Tools {
     TlsContexts tls;
+    ArrivalsNoted arrivals;
 };
 
 awaitable<Outcome> over_tcp(Attempt& attempt, Tools& tools) {
@@ -221,13 +242,28 @@ class Prober::Impl : public std::enable_shared_from_this<Impl> {
 
     void end(const std::shared_ptr<Attempt>& attempt, Outcome outcome) {
         if (outcome.cause == Cause::kOk) {
-            outcome.round_trip = steady_clock::now() - attempt->sent;
+            judge_arrival(*attempt, outcome);
         } else if (attempt->overdue != Cause::kOk) {
             outcome = {attempt->overdue, 0, {}};
         }
         finish(*attempt);
         attempts_.erase(attempt->id);
         report(attempt->request.serial, outcome);
+    }
+
+    /// An answer counts when the kernel received it. The kernel is asked only when it matters.
+    static void judge_arrival(Attempt& attempt, Outcome& outcome) {
+        const std::chrono::nanoseconds timeout = attempt.request.health->timeout;
+        const std::chrono::nanoseconds elapsed = steady_clock::now() - attempt.sent;
+        outcome.round_trip = elapsed;
+        if (elapsed < timeout / 2) return;
+        const auto unread = std::min(elapsed, attempt.unread + waited_unread(attempt, elapsed));
+        outcome.round_trip -= unread;
+        if (outcome.round_trip <= timeout + kArrivalGrain || !one_exchange(attempt.request.health->type))
+            return;
+        // Too late, and with a loop that was away for so long nobody knows whose fault it was.
+        const bool away = std::max(unread, attempt.late) > timeout / 2;
+        outcome = {away ? Cause::kNotSent : Cause::kTimeout, 0, {}};
     }
 
     static void finish(Attempt& attempt) {

@@ -55,7 +55,7 @@ RULES = {
     "control/health/prober": Rule(("control/health/", "config/model.h", "dataplane/api/", "dataplane/core/"),
                                   (*BASE, *POSIX, *ASIO), "probes are sockets"),
     "control/health/probe_": Rule(("control/health/", "config/model.h", "dataplane/api/", "dataplane/core/"),
-                                  (*BASE, *POSIX, *ASIO), "probes are sockets"),
+                                  (*BASE, *POSIX, *ASIO, "linux/sockios.h"), "probes are sockets"),
     "control/health/tunnel": Rule(("control/health/", "config/model.h", "dataplane/api/", "dataplane/core/"),
                                   (*BASE, *POSIX, *LINUX, "boost/*"), "the tunnel's device, rules and sockets"),
     "control/health/grpc_call": Rule(("control/health/", "config/model.h", "dataplane/api/"), (*BASE, "nghttp2/*"),

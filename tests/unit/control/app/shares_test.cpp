@@ -290,7 +290,9 @@ TEST_CASE("a backend that flaps needs more answers in a row, reloads or not") {
     world.boot();
     bool reloads = false;
     SUBCASE("no reload") {}
-    SUBCASE("a reload each time") { reloads = true; }
+    SUBCASE("a reload each time") {
+        reloads = true;
+    }
     const api::IpAddress bad = world.config().pools[0].backends[0].address;
     std::vector<nanoseconds> back;
     for (int flap = 0; flap < 8; ++flap) {

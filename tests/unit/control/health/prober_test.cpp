@@ -8,6 +8,7 @@
 #include <fstream>
 #include <map>
 #include <string>
+#include <thread>
 
 using namespace detour;
 using namespace std::chrono_literals;
@@ -264,6 +265,103 @@ TEST_CASE("when the loop lags, what is overdue is unknown and what was answered 
     bench.wait_for(2);
     CHECK(bench.outcomes.at(1).cause == Cause::kNotSent);
     CHECK(bench.outcomes.at(2).cause == Cause::kOk);
+}
+
+namespace {
+
+/// Answers one probe of a thread of its own, so long after it was asked: the loop may be away meanwhile.
+class LateServer {
+  public:
+    LateServer(config::ProbeType type, std::chrono::milliseconds after) : type_(type), after_(after) {
+        acceptor_.listen();
+        thread_ = std::thread([this] { type_ == config::ProbeType::kUdp ? serve_udp() : serve_http(); });
+    }
+    ~LateServer() { thread_.join(); }
+    [[nodiscard]] api::Port port() const {
+        return api::Port(type_ == config::ProbeType::kUdp ? udp_.local_endpoint().port()
+                                                          : acceptor_.local_endpoint().port());
+    }
+
+  private:
+    void serve_http() {
+        tcp::socket socket = acceptor_.accept();
+        std::array<char, 1024> request;
+        (void)socket.read_some(asio::buffer(request));
+        std::this_thread::sleep_for(after_);
+        boost::system::error_code ignored;  // who asked may be gone
+        asio::write(socket, asio::buffer(std::string("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")),
+                    ignored);
+        (void)socket.read_some(asio::buffer(request), ignored);
+    }
+    void serve_udp() {
+        asio::ip::udp::endpoint from;
+        std::array<char, 1024> request;
+        (void)udp_.receive_from(asio::buffer(request), from);
+        std::this_thread::sleep_for(after_);
+        boost::system::error_code ignored;
+        (void)udp_.send_to(asio::buffer("here", 4), from, 0, ignored);
+    }
+
+    config::ProbeType type_;
+    std::chrono::milliseconds after_;
+    asio::io_context io_;
+    tcp::acceptor acceptor_{io_, loopback(kV4)};
+    asio::ip::udp::socket udp_{io_, asio::ip::udp::endpoint(asio::ip::make_address("127.0.0.1"), 0)};
+    std::thread thread_;
+};
+
+/// Runs the loop until the probe has asked, and leaves it alone until `until` after that.
+Outcome asked_by_a_late_loop(config::ProbeType type, std::chrono::milliseconds answer,
+                             std::chrono::milliseconds until) {
+    Bench bench;
+    LateServer server(type, answer);
+    auto asked = request(1, kV4, server.port(), type, 1000ms);
+    auto health = *asked.health;
+    health.payload = "hello";
+    health.expect = "here";
+    asked.health = std::make_shared<const config::Health>(health);
+    const auto start = std::chrono::steady_clock::now();
+    bench.prober.send(asked);
+    while (std::chrono::steady_clock::now() < start + 50ms) bench.io.run_one_for(10ms);
+    std::this_thread::sleep_until(start + until);
+    bench.wait_for(1);
+    return bench.outcomes.at(1);
+}
+
+}  // namespace
+
+TEST_CASE("an answer counts by the time at which the kernel received it") {
+    struct Row {
+        std::string name;
+        std::chrono::milliseconds answer, until;
+        Cause cause;
+    };
+    const Row rows[] = {
+        {"in time, read after the deadline", 200ms, 1300ms, Cause::kOk},
+        {"in time, read long after the deadline", 200ms, 3000ms, Cause::kOk},
+        {"too late, and the loop was away for less than half a timeout", 1200ms, 1400ms, Cause::kTimeout},
+        {"too late, and the loop was away for longer", 1200ms, 2500ms, Cause::kNotSent},
+    };
+    for (const Row& row : rows) {
+        for (const auto type : {config::ProbeType::kHttp, config::ProbeType::kUdp}) {
+            CAPTURE(row.name);
+            CAPTURE(static_cast<int>(type));
+            const Outcome outcome = asked_by_a_late_loop(type, row.answer, row.until);
+            CHECK(outcome.cause == row.cause);
+            if (row.cause == Cause::kOk) CHECK(outcome.round_trip >= row.answer - 20ms);
+            if (row.cause == Cause::kOk) CHECK(outcome.round_trip < 1000ms);
+        }
+    }
+}
+
+TEST_CASE("the round trip of a connect is the kernel's, however late the loop reads it") {
+    Bench bench;
+    Listener answers(bench.io, loopback(kV4), Behaviour::kSilent, "");
+    bench.prober.send(request(1, kV4, answers.port(), config::ProbeType::kTcp, 500ms));
+    std::this_thread::sleep_for(400ms);
+    bench.wait_for(1);
+    CHECK(bench.outcomes.at(1).cause == Cause::kOk);
+    CHECK(bench.outcomes.at(1).round_trip < 200ms);
 }
 
 TEST_CASE("a probe leaves no TIME_WAIT behind") {
