@@ -183,6 +183,7 @@ void Service::stop() {
     activations_.reset();
     bfd_.stop();
     for (auto* timer : {&wakeup_, &poll_, &resync_, &trial_, &unlocked_, &plan_made_}) timer->cancel();
+    planner_.join();
     pool_.join();
     for (auto& event : std::exchange(pending_events_, {})) write_event(std::move(event));
     if (incident_files_) {
@@ -276,7 +277,7 @@ api::Result<std::uint64_t> Service::on_switched(const wire::SetReply& reply,
 
 /// Off the loop: of ten thousand backends it takes longer than a probe's answer may wait.
 void Service::make_plan(plan::Order order) {
-    boost::asio::post(pool_, [this, order = std::move(order), alive = std::weak_ptr(alive_)] {
+    boost::asio::post(planner_, [this, order = std::move(order), alive = std::weak_ptr(alive_)] {
         auto made = std::make_shared<plan::Made>(plan::carry_out(order));
         auto encoded = std::make_shared<wire::Plan>();
         if (made->plan && *made->plan != nullptr) api::encode(**made->plan, *encoded);

@@ -189,8 +189,10 @@ class Service {
     ServiceOptions options_;
     control::EventLog& log_;
     config::Config first_config_;
-    /// Three may wait for a slow disk and one read a configuration: plans are made nevertheless.
-    boost::asio::thread_pool pool_{5};
+    /// Three may wait for a slow disk: a configuration is read and compared nevertheless.
+    boost::asio::thread_pool pool_{4};
+    /// Of its own: a plan never waits for a disk, nor for a configuration on one that hangs.
+    boost::asio::thread_pool planner_{1};
     std::unique_ptr<DurableWriter> state_writer_;
     std::unique_ptr<DurableWriter> intents_writer_;
     std::optional<Engine> engine_;
