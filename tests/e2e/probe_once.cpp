@@ -25,10 +25,10 @@ namespace {
 
 config::Health health_from(int argc, char** argv) {
     using config::ProbeType;
-    const std::map<std::string, ProbeType> types{{"grpc", ProbeType::kGrpc}, {"grpcs", ProbeType::kGrpcs},
-                                                 {"icmp", ProbeType::kIcmp}, {"tcp", ProbeType::kTcp},
-                                                 {"http", ProbeType::kHttp}, {"https", ProbeType::kHttps},
-                                                 {"tls", ProbeType::kTls},   {"udp", ProbeType::kUdp}};
+    const std::map<std::string, ProbeType> types{
+        {"grpc", ProbeType::kGrpc}, {"grpcs", ProbeType::kGrpcs}, {"icmp", ProbeType::kIcmp},
+        {"tcp", ProbeType::kTcp},   {"http", ProbeType::kHttp},   {"https", ProbeType::kHttps},
+        {"tls", ProbeType::kTls},   {"udp", ProbeType::kUdp},     {"dns", ProbeType::kDns}};
     const auto type = types.find(argv[1]);
     if (type == types.end()) die(std::string("no type ") + argv[1]);
     config::Health health;
@@ -42,6 +42,7 @@ config::Health health_from(int argc, char** argv) {
         if (equals == std::string::npos) die(word);
         const std::string value = word.substr(equals + 1);
         if (word.starts_with("path=")) health.path = value;
+        if (word.starts_with("query=")) health.query = value;
         if (word.starts_with("payload=")) health.payload = value;
         if (word.starts_with("service=")) health.service = value;
         if (word.starts_with("server_name=")) health.server_name = value;

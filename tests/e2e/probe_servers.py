@@ -1,4 +1,4 @@
-"""Real servers for probes to ask: nginx with TLS, and grpc.health.v1 by the grpc library.
+"""Real servers for probes to ask: nginx with TLS, dnsmasq, and grpc.health.v1 by the grpc library.
 
 As a program it is the gRPC server of one host of a lab:  probe_servers.py KEY CERTIFICATE
 """
@@ -8,7 +8,7 @@ from concurrent import futures
 from pathlib import Path
 
 NAME = "talk.example"
-HTTPS_PORT, GRPC_PORT, GRPCS_PORT = 8443, 50051, 50052
+HTTPS_PORT, GRPC_PORT, GRPCS_PORT, DNS_PORT = 8443, 50051, 50052, 1053
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -81,13 +81,16 @@ http {{
 
 
 def start_on(lab, nodes, key: Path, signed: Path) -> None:
-    """nginx with TLS and both gRPC servers on these hosts of a lab, on all their addresses; they end with the lab."""
+    """nginx with TLS, dnsmasq and both gRPC servers on these hosts of a lab, on all their addresses; they end with the lab."""
     for node in nodes:
         folder = lab.dir / f"tls-{node}"
         folder.mkdir()
         (folder / "nginx.conf").write_text(nginx_config(folder, key, signed))
         lab.start(f"tls@{node}", node, ["/usr/sbin/nginx", "-p", str(folder), "-e", str(folder / "error.log"),
                                         "-c", str(folder / "nginx.conf")])
+        lab.start(f"dns@{node}", node, ["/usr/sbin/dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv",
+                                        "--no-hosts", f"--port={DNS_PORT}", "--user=root", "--group=root", "--pid-file=",
+                                        f"--address=/{NAME}/192.0.2.1"])
         lab.start(f"grpc@{node}", node, ["/usr/bin/python3", str(Path(__file__).resolve()), str(key), str(signed)])
 
 

@@ -14,7 +14,7 @@ from conftest import lab_name
 from netlab.lab import Lab
 from netlab.processes import wait_for
 from netlab.topology import UDP_PORT, VIP4, VIP6
-from probe_servers import GRPC_PORT, GRPCS_PORT, HTTPS_PORT, certificate, credentials, health_server, start_on
+from probe_servers import DNS_PORT, GRPC_PORT, GRPCS_PORT, HTTPS_PORT, NAME, certificate, credentials, health_server, start_on
 
 HERE = {"pangyo-1": "10.1.0.11", "pangyo-2": "10.1.0.12"}
 
@@ -97,12 +97,37 @@ def test_probes_are_encapsulated_as_the_pool_says(lab, encap, counter):
     reload(lab, lambda _: text)
 
 
+@pytest.fixture(scope="module")
+def lab_v6():
+    """Its backends' addresses are IPv6, so the tunnels' outer header is."""
+    with Lab(lab_name("pr6"), rtt_ms=5, sites=["pangyo", "anyang"], outer="v6", failover={"ramp": "1s"},
+             health={"via": "tunnel"}) as running:
+        yield running
+
+
+@pytest.mark.parametrize("encap", ["gue", "ipip", "gre"])
+def test_a_tunnel_over_ipv6_is_probed_too(lab_v6, encap):
+    """Both VIPs through it. A backend that decapsulates no more is down, though it answers on its own address."""
+    lab, here = lab_v6, lab_v6.topology.nodes["pangyo-1"].v6
+    before = stats(lab, "pangyo-1")[f"decapsulated_{encap}"]
+    text = reload(lab, lambda t: t.replace('encap = "gue"', f'encap = "{encap}"'))
+    wait_for("some probes of that kind", lambda: stats(lab, "pangyo-1")[f"decapsulated_{encap}"] > before + 100, 15)
+    wait_for("all up", lambda: all(b["state"] == "up" for b in lab.lbctl_json("backends")), 15)
+    lab.signal("decap@pangyo-1", signal.SIGTERM)
+    state_is(lab, here, "down")
+    assert lab.request(here, path="/healthz", node="pop").status == 200
+    lab.restart("decap@pangyo-1")
+    state_is(lab, here, "up")
+    reload(lab, lambda _: text)
+
+
 # By kind of probe: keys of its table, and how probe_once asks the same of a host's own address.
 TLS = 'server_name = "talk.example", verify = "name", ca_file = "{ca}", timeout = "500ms", '
 KINDS = {
     "tcp": ("port = 80, ", 80, ()),
     "icmp": ("", 0, ()),
     "udp": (f'port = {UDP_PORT}, payload = "are you there", ', UDP_PORT, ("payload=are you there",)),
+    "dns": (f'port = {DNS_PORT}, query = "{NAME}", ', DNS_PORT, (f"query={NAME}",)),
     "tls": (f"port = {HTTPS_PORT}, " + TLS, HTTPS_PORT, ("server_name=talk.example", "ca_file={ca}")),
     "https": (f'port = {HTTPS_PORT}, path = "/healthz", ' + TLS, HTTPS_PORT,
               ("path=/healthz", "server_name=talk.example", "ca_file={ca}")),
