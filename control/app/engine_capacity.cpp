@@ -106,7 +106,11 @@ void Engine::Impl::reallocate() {
     for (const SiteState& site : fleet_.sites) budgets.push_back(budget_of(site));
     for (const PoolState& pool : fleet_.pools) pools.push_back(capacity_pool(pool));
     const failover::Allocation result = failover::allocate(pools, budgets);
-    for (Index i = 0; i < fleet_.pools.size(); ++i) spill(fleet_.pools[i], pools[i], result.pools[i]);
+    const auto factors = failover::spill(pools, budgets, result);
+    for (Index i = 0; i < fleet_.pools.size(); ++i) {
+        spill(fleet_.pools[i], factors[i]);
+        report_shed(fleet_.pools[i], result.pools[i].shed);
+    }
     for (Index i = 0; i < fleet_.sites.size(); ++i) {
         SiteState& site = fleet_.sites[i];
         site.load = result.load[i];
@@ -116,10 +120,7 @@ void Engine::Impl::reallocate() {
     }
 }
 
-void Engine::Impl::spill(PoolState& pool, const failover::CapacityPool& at,
-                         const failover::PoolAllocation& got) {
-    std::vector<double> factors(at.parts.size(), 1.0);
-    if (got.limited) factors = failover::spill(at.parts, got.most);
+void Engine::Impl::spill(const PoolState& pool, const std::vector<double>& factors) {
     for (std::size_t i = 0; i < pool.parts.size(); ++i) {
         Part& part = fleet_.parts[pool.parts[i]];
         const bool same = std::abs(factors[i] - part.bounds.spill) < kSpillStep;
@@ -127,12 +128,15 @@ void Engine::Impl::spill(PoolState& pool, const failover::CapacityPool& at,
         part.bounds.spill = factors[i];
         dirty_parts_.insert(pool.parts[i]);
     }
-    pool.shed = got.shed;
-    const bool tell = got.shed > (pool.shed_told ? 0 : kShedWorthTelling);
+}
+
+void Engine::Impl::report_shed(PoolState& pool, double shed) {
+    pool.shed = shed;
+    const bool tell = shed > (pool.shed_told ? 0 : kShedWorthTelling);
     if (tell == pool.shed_told) return;
     pool.shed_told = tell;
     event(EventKind::kAlarm, tell ? fmt::format("sheds {:.0f} % of its new flows: no site has room for them",
-                                                std::max(1.0, 100 * got.shed))
+                                                std::max(1.0, 100 * shed))
                                   : "has room for all its new flows again")
         .pool = pool.name;
 }

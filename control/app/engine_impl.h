@@ -178,7 +178,8 @@ class Engine::Impl {
     [[nodiscard]] failover::CapacityPool capacity_pool(const PoolState& pool) const;
     void reallocate();
     void reallocate_if_due(bool sites_changed);
-    void spill(PoolState& pool, const failover::CapacityPool& at, const failover::PoolAllocation& got);
+    void spill(const PoolState& pool, const std::vector<double>& factors);
+    void report_shed(PoolState& pool, double shed);
     void report_full(SiteState& site, bool full);
     void limit(api::SiteId site, double new_flows);
     void adopt_limits(const std::vector<api::FlowLimit>& limits);

@@ -1,6 +1,7 @@
 #include "control/failover/capacity.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <map>
 
@@ -11,7 +12,7 @@ namespace {
 constexpr double kNothing = 1e-9;
 /// A site counts as full a little before its last flow, so that rounding ends no round early.
 constexpr double kFull = 1e-6;
-/// A difference in shares that is worth a change of an admit.
+/// A site this much above what it may get is left alone: the estimate of shares is no better.
 constexpr double kWorthMoving = 1e-3;
 constexpr int kSpillRounds = 40;
 
@@ -122,18 +123,6 @@ class Class {
         }
     }
 
-    /// What else of the member's flows the part's site could take.
-    [[nodiscard]] double spare(std::size_t i, std::size_t p) const {
-        const CapacityPool& pool = pools_[members_[i]];
-        const std::uint32_t site = pool.parts[p].site;
-        if (closed_[site]) return 0;
-        const Load free = room(site);
-        double part = 1;
-        if (pool.offered.new_flows > 0) part = std::min(part, free.new_flows / pool.offered.new_flows);
-        if (pool.offered.gbps > 0) part = std::min(part, free.gbps / pool.offered.gbps);
-        return part;
-    }
-
     void settle(std::size_t i) {
         const CapacityPool& pool = pools_[members_[i]];
         PoolAllocation& got = out_.pools[members_[i]];
@@ -143,13 +132,10 @@ class Class {
         const bool any = std::any_of(natural.begin(), natural.end(), [](double share) { return share > 0; });
         got.shed = any && left_[i] > kFull ? left_[i] : 0;
         got.route = got.share;
-        got.most.resize(pool.parts.size());
         double full = 0;
         for (std::size_t p = 0; p < natural.size(); ++p) full += closed_[pool.parts[p].site] ? natural[p] : 0;
         for (std::size_t p = 0; p < natural.size(); ++p) {
             if (full > 0 && closed_[pool.parts[p].site]) got.route[p] += got.shed * natural[p] / full;
-            got.limited |= got.route[p] < natural[p] - kWorthMoving;
-            got.most[p] = got.route[p] + spare(i, p);
         }
     }
 
@@ -181,24 +167,117 @@ Allocation allocate(std::span<const CapacityPool> pools, std::span<const Load> b
     return result;
 }
 
-std::vector<double> spill(std::span<const CapacityPart> parts, std::span<const double> most) {
-    std::vector<double> factors(parts.size(), 1.0);
-    for (int round = 0; round < kSpillRounds; ++round) {
-        std::vector<SharePart> now;
-        for (std::size_t i = 0; i < parts.size(); ++i) {
-            now.push_back(parts[i].share);
-            now.back().admit *= factors[i];
+namespace {
+
+Load& operator+=(Load& sum, const Load& more) {
+    sum.new_flows += more.new_flows;
+    sum.gbps += more.gbps;
+    return sum;
+}
+
+Load operator*(double part, const Load& load) {
+    return {part * load.new_flows, part * load.gbps};
+}
+
+/// Which part of `excess` may stay so that `all`, which it is part of, comes to `most`.
+double stays(double most, double all, double excess) {
+    return excess <= 0 ? 1 : std::clamp((most - (all - excess)) / excess, 0.0, 1.0);
+}
+
+/// All pools' admits, lowered together until no site gets more than it may.
+class Spill {
+  public:
+    Spill(std::span<const CapacityPool> pools, std::span<const Load> budgets, const Allocation& wanted)
+        : pools_(pools), wanted_(wanted), most_(budgets.begin(), budgets.end()) {
+        std::vector<Load> routed(budgets.size());
+        for (std::size_t i = 0; i < pools_.size(); ++i) {
+            factors_.emplace_back(pools_[i].parts.size(), 1.0);
+            got_.push_back(shares_of(i));
+            for (std::size_t p = 0; p < pools_[i].parts.size(); ++p)
+                routed[pools_[i].parts[p].site] += wanted_.pools[i].route[p] * pools_[i].offered;
         }
-        const std::vector<double> got = shares(now);
-        bool settled = true;
-        for (std::size_t i = 0; i < parts.size(); ++i) {
-            if (got[i] <= most[i] + 1e-4) continue;
-            factors[i] *= most[i] / got[i];
-            settled = false;
+        for (std::size_t s = 0; s < most_.size(); ++s) {
+            most_[s].new_flows = most_of(budgets[s].new_flows, routed[s].new_flows);
+            most_[s].gbps = most_of(budgets[s].gbps, routed[s].gbps);
         }
-        if (settled) break;
     }
-    return factors;
+
+    std::vector<std::vector<double>> run() {
+        for (int round = 0; round < kSpillRounds && lower(weigh(), round < kSpillRounds / 2 ? 1 : 2);
+             ++round) {
+        }
+        return std::move(factors_);
+    }
+
+  private:
+    /// What is shed is sent to the full sites, beyond their budget.
+    static double most_of(double budget, double routed) {
+        if (budget <= 0) return std::numeric_limits<double>::infinity();
+        return std::max(budget, routed) * (1 + kWorthMoving);
+    }
+
+    [[nodiscard]] std::vector<double> shares_of(std::size_t i) const {
+        std::vector<SharePart> now;
+        for (std::size_t p = 0; p < pools_[i].parts.size(); ++p) {
+            now.push_back(pools_[i].parts[p].share);
+            now.back().admit *= factors_[i][p];
+        }
+        return shares(now);
+    }
+
+    [[nodiscard]] double excess(std::size_t i, std::size_t p) const {
+        return std::max(0.0, got_[i][p] - wanted_.pools[i].route[p]);
+    }
+
+    /// By site: which part of what exceeds the routes there may stay.
+    [[nodiscard]] std::vector<double> weigh() const {
+        std::vector<Load> all(most_.size());
+        std::vector<Load> beyond(most_.size());
+        for (std::size_t i = 0; i < pools_.size(); ++i) {
+            for (std::size_t p = 0; p < pools_[i].parts.size(); ++p) {
+                all[pools_[i].parts[p].site] += got_[i][p] * pools_[i].offered;
+                beyond[pools_[i].parts[p].site] += excess(i, p) * pools_[i].offered;
+            }
+        }
+        std::vector<double> keep(most_.size());
+        for (std::size_t s = 0; s < most_.size(); ++s) {
+            keep[s] = std::min(stays(most_[s].new_flows, all[s].new_flows, beyond[s].new_flows),
+                               stays(most_[s].gbps, all[s].gbps, beyond[s].gbps));
+        }
+        return keep;
+    }
+
+    /// True when anything changed. `pace` above 1: where one part's admit draws little, since others fall
+    /// too.
+    bool lower(const std::vector<double>& keep, double pace) {
+        bool changed = false;
+        for (std::size_t i = 0; i < pools_.size(); ++i) {
+            bool mine = false;
+            for (std::size_t p = 0; p < pools_[i].parts.size(); ++p) {
+                const double more = excess(i, p);
+                const double less = more * (1 - keep[pools_[i].parts[p].site]);
+                if (less <= kNothing) continue;
+                factors_[i][p] *= std::pow((got_[i][p] - less) / got_[i][p], pace);
+                mine = true;
+            }
+            if (mine) got_[i] = shares_of(i);
+            changed |= mine;
+        }
+        return changed;
+    }
+
+    std::span<const CapacityPool> pools_;
+    const Allocation& wanted_;
+    std::vector<Load> most_;                    ///< by site
+    std::vector<std::vector<double>> factors_;  ///< by pool and part
+    std::vector<std::vector<double>> got_;      ///< the pools' shares under them
+};
+
+}  // namespace
+
+std::vector<std::vector<double>> spill(std::span<const CapacityPool> pools, std::span<const Load> budgets,
+                                       const Allocation& wanted) {
+    return Spill(pools, budgets, wanted).run();
 }
 
 }  // namespace detour::failover

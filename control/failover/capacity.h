@@ -42,11 +42,7 @@ struct PoolAllocation {
     std::vector<double> share;  ///< of the pool's flows, for each part; with `shed` they add up to 1
     /// Where to send them: `share`, and what is shed to the full sites, whose token buckets refuse it.
     std::vector<double> route;
-    /// How much each part may get in the end: at a full site its `route`, elsewhere what its site has room
-    /// for.
-    std::vector<double> most;
-    double shed = 0;       ///< what fits nowhere; 0 too when no part admits anything
-    bool limited = false;  ///< `route` is not what it would be without any budget
+    double shed = 0;  ///< what fits nowhere; 0 too when no part admits anything
 };
 
 struct Allocation {
@@ -57,9 +53,11 @@ struct Allocation {
 
 [[nodiscard]] Allocation allocate(std::span<const CapacityPool> pools, std::span<const Load> budgets);
 
-/// By part: how far to lower its admit, 0 … 1 of what it is, so that shares() come to no more than `most`.
-/// What has room is left open, although a part of a lower tier then gets a little more than it must while
-/// another one ramps: the less changes, the fewer flows move.
-[[nodiscard]] std::vector<double> spill(std::span<const CapacityPart> parts, std::span<const double> most);
+/// By pool and part: how far to lower its admit, 0 … 1 of what it is, so that what shares() lets all pools
+/// send to a site together comes to no more than its budget, or than `wanted` routes there. What has room is
+/// left open, although a part of a lower tier then gets a little more than it must while another one ramps:
+/// the less changes, the fewer flows move. `wanted` is what allocate() made of the same pools and budgets.
+[[nodiscard]] std::vector<std::vector<double>> spill(std::span<const CapacityPool> pools,
+                                                     std::span<const Load> budgets, const Allocation& wanted);
 
 }  // namespace detour::failover
