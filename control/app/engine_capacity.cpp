@@ -151,28 +151,39 @@ void Engine::Impl::report_full(SiteState& site, bool full) {
                : "has room again");
 }
 
-/// Pools that would lose more of their new flows than now, in words.
-std::vector<std::string> Engine::Impl::beyond_capacity(const Coverage& after) const {
-    std::vector<std::string> broken;
-    if (!knows_capacity()) return broken;
+/// By pool what no site has room for under these drains, sites on their ramps counted by their part.
+std::vector<double> Engine::Impl::shed_under(const Coverage& drains) const {
     std::vector<failover::CapacityPool> pools;
     std::vector<Load> budgets;
-    for (const SiteState& site : fleet_.sites) budgets.push_back(budget_of(site));
+    for (const SiteState& site : fleet_.sites)
+        budgets.push_back(failover::on_ramp(budget_of(site), failover::part_of(site.admission.ramped())));
     for (const PoolState& pool : fleet_.pools) {
         pools.push_back(capacity_pool(pool));
         for (std::size_t i = 0; i < pool.parts.size(); ++i) {
             const Index part = pool.parts[i];
             const api::Admit left =
-                std::min(after.sites[fleet_.parts[part].site].left, after.parts[part].left);
+                std::min(drains.sites[fleet_.parts[part].site].left, drains.parts[part].left);
             double& admit = pools.back().parts[i].share.admit;
-            admit = std::min(admit, static_cast<double>(left.value()) / api::kAdmitAll.value());
+            admit = std::min(admit, failover::part_of(left));
         }
     }
-    const failover::Allocation result = failover::allocate(pools, budgets);
+    std::vector<double> shed;
+    for (const auto& pool : failover::allocate(pools, budgets).pools) shed.push_back(pool.shed);
+    return shed;
+}
+
+/// Pools that would lose more of their new flows than now, in words.
+std::vector<std::string> Engine::Impl::beyond_capacity(const Coverage& after) const {
+    std::vector<std::string> broken;
+    if (!knows_capacity()) return broken;
+    const Coverage now = coverage(intents_.drains);
+    const std::vector<double> without = shed_under(now);
+    const std::vector<double> with = shed_under(after);
     for (Index i = 0; i < fleet_.pools.size(); ++i) {
-        if (result.pools[i].shed < fleet_.pools[i].shed + kShedWorthTelling) continue;
-        broken.push_back(fmt::format("no site has room for {:.0f} % of the new flows of pool {}",
-                                     std::max(1.0, 100 * result.pools[i].shed), fleet_.pools[i].name));
+        const PoolState& pool = fleet_.pools[i];
+        auto words = failover::beyond_capacity(pool.name, rail_sites(pool, now, after),
+                                               std::max(pool.shed, without[i]), with[i]);
+        if (!words.empty()) broken.push_back(std::move(words));
     }
     return broken;
 }

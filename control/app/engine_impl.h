@@ -24,6 +24,7 @@
 #include "control/app/engine.h"
 #include "control/app/fleet.h"
 #include "control/app/switchboard.h"
+#include "control/failover/rails.h"
 #include "control/health/due_queue.h"
 
 namespace detour::app {
@@ -208,8 +209,12 @@ class Engine::Impl {
     [[nodiscard]] api::Result<void> check_drain(const failover::DrainRequest& request,
                                                 const failover::Target& target) const;
     [[nodiscard]] Coverage coverage(const std::vector<failover::Drain>& drains) const;
+    [[nodiscard]] std::vector<double> shed_under(const Coverage& drains) const;
     [[nodiscard]] std::vector<std::string> beyond_capacity(const Coverage& after) const;
     [[nodiscard]] bool takes_under(const Part& part, const Coverage& coverage) const;
+    [[nodiscard]] double ramped(const Part& part) const;
+    [[nodiscard]] std::vector<failover::RailSite> rail_sites(const PoolState& pool, const Coverage& now,
+                                                             const Coverage& after) const;
     [[nodiscard]] std::vector<std::string> below_min_sites(const Coverage& after) const;
     [[nodiscard]] std::vector<Index> sites_of(const failover::Target& target) const;
     bool apply_cover(failover::Admission& admission, const Cover& cover,

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "control/app/engine_impl.h"
+#include "control/failover/shares.h"
 
 namespace detour::app {
 
@@ -73,19 +74,31 @@ bool Engine::Impl::takes_under(const Part& part, const Coverage& coverage) const
     });
 }
 
+/// How much of the part's flows come to its site by now, ramps alone.
+double Engine::Impl::ramped(const Part& part) const {
+    return std::min(failover::part_of(part.admission.ramped()),
+                    failover::part_of(fleet_.sites[part.site].admission.ramped()));
+}
+
+std::vector<failover::RailSite> Engine::Impl::rail_sites(const PoolState& pool, const Coverage& now,
+                                                         const Coverage& after) const {
+    std::vector<failover::RailSite> sites;
+    for (const Index index : pool.parts) {
+        const Part& part = fleet_.parts[index];
+        const double whole = ramped(part);
+        sites.push_back({fleet_.sites[part.site].name, takes_under(part, now) ? whole : 0,
+                         takes_under(part, after) ? whole : 0});
+    }
+    return sites;
+}
+
 /// Pools that would have fewer sites than now and fewer than min_sites, in words.
 std::vector<std::string> Engine::Impl::below_min_sites(const Coverage& after) const {
     const Coverage now = coverage(intents_.drains);
     std::vector<std::string> broken;
     for (const PoolState& pool : fleet_.pools) {
-        const auto under = [&](const Coverage& coverage) {
-            return std::count_if(pool.parts.begin(), pool.parts.end(),
-                                 [&](Index i) { return takes_under(fleet_.parts[i], coverage); });
-        };
-        const auto left = under(after);
-        if (left >= under(now) || left >= static_cast<std::int64_t>(pool.min_sites)) continue;
-        broken.push_back("pool " + pool.name + " would be left with " + std::to_string(left) +
-                         " admitted sites, below its min_sites = " + std::to_string(pool.min_sites));
+        auto words = failover::below_min_sites(pool.name, rail_sites(pool, now, after), pool.min_sites);
+        if (!words.empty()) broken.push_back(std::move(words));
     }
     return broken;
 }

@@ -122,6 +122,10 @@ class Admission {
     [[nodiscard]] bool drained() const noexcept { return limit_ == api::kAdmitNone; }
     [[nodiscard]] bool limited() const noexcept { return limit_ < api::kAdmitAll; }
     [[nodiscard]] api::Admit limit() const noexcept { return limit_; }
+    /// How far its ramp has come; all of it when it is on none.
+    [[nodiscard]] api::Admit ramped() const noexcept {
+        return record_.phase == Phase::kRamping ? reached_ : api::kAdmitAll;
+    }
     [[nodiscard]] bool has_let_go() const noexcept { return let_go_; }
     /// Dark with a trickle of new flows.
     [[nodiscard]] bool trickles() const noexcept { return record_.phase == Phase::kDark && record_.trickle; }

@@ -84,6 +84,47 @@ TEST_CASE("the rail counts what is admitted: a dark site is no reserve, draining
     CHECK(world.drain("kr/gyeonggi").has_value());
 }
 
+TEST_CASE("the rails count a site on its ramp by its part; automation does not wait for it") {
+    config::Config config = sample_config({.sites = {"pangyo", "anyang"}});
+    config.failover.ramp = std::chrono::seconds{100};
+    SUBCASE("min_sites") {}
+    SUBCASE("capacity") {
+        config.pools[0].min_sites = 0;
+        for (config::Site& site : config.sites) site.capacity.new_flows = 2000;
+    }
+    const std::string rail = config.pools[0].min_sites > 0 ? "rail min_sites" : "rail capacity";
+    World world(config);
+    world.offered["pool0"] = 600;
+    world.boot();
+    world.behave("pangyo", Cause::kTimeout);
+    world.run(5s);
+    world.behave("pangyo", Cause::kOk);
+    world.run(5s);
+    REQUIRE(world.site("pangyo").phase == failover::Phase::kRamping);
+    const auto refused = world.drain("anyang");
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().code == api::ErrorCode::kRefused);
+    CHECK(refused.error().what.find(rail) != std::string::npos);
+    CHECK(refused.error().what.find("pangyo is on its ramp: ") != std::string::npos);
+    CHECK(world.gate("anyang") == kOpen);
+    // To drain what has just come back takes nothing away.
+    CHECK(world.drain("pangyo").has_value());
+    CHECK(world.undrain("pangyo").has_value());
+    SUBCASE("through its ramp it counts as whole") {
+        world.run(101s);
+        CHECK(world.drain("anyang").has_value());
+    }
+    SUBCASE("an operator may insist") {
+        CHECK(world.drain("anyang", 4h, true).has_value());
+    }
+    SUBCASE("automation moves at once") {
+        world.behave("anyang", Cause::kTimeout);
+        world.run(2s);
+        CHECK(closed(world.gate("anyang")));
+        CHECK_FALSE(closed(world.gate("pangyo")));
+    }
+}
+
 TEST_CASE("a drained site gets no new flow even when everything else is dead, unless it is a last resort") {
     for (const bool last_resort : {false, true}) {
         CAPTURE(last_resort);
