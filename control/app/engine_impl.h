@@ -98,6 +98,7 @@ class Engine::Impl {
     void read_acks(const Signals& signals);
     void read_handshakes(const Signals& signals);
     void judge_way_back(SiteState& site);
+    void on_answer(SiteState& site);
     void lose_way_back(SiteState& site, const failover::Evidence& evidence);
     void watch_trickle(SiteState& site);
     void hold_trickle(SiteState& site);

@@ -125,6 +125,7 @@ Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outc
     if (site.burst) check_burst(site);
     const bool dark = site.admission.phase() == failover::Phase::kDark;
     if (step.changed || dark || !site.refused.empty()) judge(site);
+    if (ok) on_answer(site);
     if (was_fast && !fast(target)) back_to_grid(index);
     return finish();
 }

@@ -1,6 +1,7 @@
 // What is heard of sites beside probes: BFD with their routers, and the fast path's counters.
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "control/app/engine_impl.h"
 
@@ -60,6 +61,7 @@ void Engine::Impl::read_handshakes(const Signals& signals) {
 /// Suspicion starts a burst at once. One that fails makes the site dark as any other; where probes succeed,
 /// the signal alone decides once it held.
 void Engine::Impl::judge_way_back(SiteState& site) {
+    site.way_back_held.reset();
     if (site.admission.trickles()) watch_trickle(site);
     const Phase phase = site.admission.phase();
     const bool takes = phase == Phase::kLive || phase == Phase::kRamping;
@@ -81,7 +83,20 @@ void Engine::Impl::judge_way_back(SiteState& site) {
     site.way_back = evidence.to_string();
     site.dirty = true;
     if (news) start_burst(site, "clients don't get through: " + site.way_back);
-    if (evidence.held && answers_now(site)) lose_way_back(site, evidence);
+    if (!evidence.held) return;
+    site.way_back_held = evidence;
+    on_answer(site);
+}
+
+/// What clients and probes say together does not wait for the next reading: with few clients the evidence is
+/// enough the moment it is there at all, and its burst has only just left.
+void Engine::Impl::on_answer(SiteState& site) {
+    const Phase phase = site.admission.phase();
+    const bool takes = phase == Phase::kLive || phase == Phase::kRamping;
+    if (!site.way_back_held || !takes || site.admission.drained() || fail_static_ || !answers_now(site))
+        return;
+    const Evidence evidence = *std::exchange(site.way_back_held, std::nullopt);
+    lose_way_back(site, evidence);
 }
 
 /// Some backend answered since suspicion began: the burst does not fail.

@@ -160,8 +160,9 @@ struct SiteState {
     failover::BfdWatch bfd_watch;
     std::string way_back;              ///< what speaks against its way back to the clients; empty: nothing
     health::Monotonic way_back_since;  ///< readings from before say nothing of now
-    bool way_back_blind = false;       ///< a flood hides its handshakes
-    std::string way_back_rail;         ///< that keeps it from going dark for that; empty: none
+    std::optional<failover::Evidence> way_back_held;  ///< enough, as soon as a backend answers
+    bool way_back_blind = false;                      ///< a flood hides its handshakes
+    std::string way_back_rail;                        ///< that keeps it from going dark for that; empty: none
     failover::TrickleWatch trickle;
     std::optional<health::Monotonic> unasked_since;  ///< it trickles, stands by, and no client comes
     const char* dark_rule = "";                      ///< by which it went dark

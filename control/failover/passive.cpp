@@ -42,10 +42,12 @@ struct Share {
     [[nodiscard]] double missing() const { return expected - completed; }
 };
 
-/// Of a pool's SYNs to other sites the share that completed. Absent: too few to tell.
+/// Of a pool's SYNs to other sites the share that completed. Absent: too few to tell. `elsewhere.syns` are
+/// those that have had the time: what is still on its way lowers no share.
 std::optional<double> share_of(const Tally& elsewhere) {
     if (elsewhere.syns < kLeastElsewhere) return std::nullopt;
-    // More may complete than knocked: a SYN that was lost elsewhere is repeated here.
+    // More may complete than knocked: a SYN that was lost elsewhere is repeated here, and what knocked before
+    // these readings completes in them.
     const auto syns = static_cast<double>(elsewhere.syns);
     const double completed = std::min(syns, static_cast<double>(elsewhere.completed));
     // The least that chance allows (three standard deviations): in a flood of forged SYNs a few completions
@@ -57,18 +59,18 @@ std::optional<double> share_of(const Tally& elsewhere) {
 /// One site between two readings.
 class Window {
   public:
-    Window(const HandshakeHistory& history, Index site, const Moment& from)
-        : history_(history), site_(site), from_(from), to_(history.back(0)) {}
-
     /// `known`: the last reading whose SYNs have had the time to complete.
-    [[nodiscard]] Evidence judge(const Moment& known, nanoseconds round_trip) {
+    Window(const HandshakeHistory& history, Index site, const Moment& from, const Moment& known)
+        : history_(history), site_(site), from_(from), known_(known), to_(history.back(0)) {}
+
+    [[nodiscard]] Evidence judge(nanoseconds round_trip) {
         Evidence evidence;
         weigh_parts();
         evidence.over = to_.at - from_.at;
         evidence.expected = compared_.expected;
         evidence.completed = static_cast<std::uint64_t>(compared_.completed);
         if (!lost(compared_.expected, compared_.completed, kLeastExpected)) return evidence;
-        const bool wide = weigh_prefixes(known, evidence.prefixes);
+        const bool wide = weigh_prefixes(evidence.prefixes);
         if (!wide || !lost_without_worst()) return evidence;
         evidence.blind = forgets(round_trip);
         evidence.lost = !evidence.blind;
@@ -79,7 +81,9 @@ class Window {
     /// The share that a part's pool has elsewhere.
     [[nodiscard]] std::optional<double> share_elsewhere(Index part) const {
         const Index pool = history_.part(part).pool;
-        return share_of((to_.pools[pool] - from_.pools[pool]) - (to_.parts[part] - from_.parts[part]));
+        const Tally all = (to_.pools[pool] - from_.pools[pool]) - (to_.parts[part] - from_.parts[part]);
+        const Tally had = (known_.pools[pool] - from_.pools[pool]) - (known_.parts[part] - from_.parts[part]);
+        return share_of({had.syns, all.completed});
     }
 
   private:
@@ -102,14 +106,14 @@ class Window {
     }
 
     /// True when enough prefixes fail: `failing` of them.
-    [[nodiscard]] bool weigh_prefixes(const Moment& known, unsigned& failing) const {
+    [[nodiscard]] bool weigh_prefixes(unsigned& failing) const {
         const Tally all = to_.sites[site_] - from_.sites[site_];
         const double share = whole_.expected / static_cast<double>(all.syns);
         const PrefixCounts& began = from_.counts[site_].prefixes;
         unsigned well = 0;
         failing = 0;
         for (std::size_t i = 0; i < api::kPrefixBuckets; ++i) {
-            const std::uint32_t syns = known.counts[site_].prefixes.syns[i] - began.syns[i];
+            const std::uint32_t syns = known_.counts[site_].prefixes.syns[i] - began.syns[i];
             const std::uint32_t completed = to_.counts[site_].prefixes.completed[i] - began.completed[i];
             if (syns == 0 && completed == 0) continue;
             const bool fails = completed < kLostShare * share * static_cast<double>(syns);
@@ -157,6 +161,7 @@ class Window {
     const HandshakeHistory& history_;
     Index site_;
     const Moment& from_;
+    const Moment& known_;
     const Moment& to_;
     std::vector<std::optional<double>> shares_;  ///< of the site's parts
     std::vector<Share> weighed_;
@@ -187,7 +192,7 @@ Evidence PassiveSignal::evidence(api::SiteId id, health::Monotonic since, nanose
         const Tally all = to.sites[*site] - from.sites[*site];
         // No share is above 1: so much for a site in good health.
         if (!lost(all.syns, all.completed, kLeastExpected)) continue;
-        const Evidence evidence = Window(history_, *site, from).judge(history_.back(known), round_trip);
+        const Evidence evidence = Window(history_, *site, from, history_.back(known)).judge(round_trip);
         best.blind = best.blind || evidence.blind;
         if (!evidence.lost) continue;
         best = evidence;
@@ -205,7 +210,7 @@ std::uint64_t PassiveSignal::completed(api::SiteId id) const {
 double PassiveSignal::expected(api::SiteId id) const {
     const auto site = history_.site(id);
     if (!site || history_.steps() == 0) return 0;
-    const Window whole(history_, *site, history_.back(history_.steps()));
+    const Window whole(history_, *site, history_.back(history_.steps()), history_.back(0));
     double result = 0;
     for (Index part = history_.first_part(*site); part < history_.end_part(*site); ++part) {
         const Tally last = history_.back(0).parts[part] - history_.back(1).parts[part];

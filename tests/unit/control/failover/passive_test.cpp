@@ -208,6 +208,36 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("what is on its way to the other sites lowers no share: 20 SYNs are 20 completions to expect") {
+    // 33 SYNs a second here, 66 elsewhere, whose handshakes take most of a reading's time.
+    PassiveSignal signal;
+    std::uint64_t syns = 0;
+    HandshakeReading reading;
+    for (std::uint16_t i = 0; i < 3; ++i) reading.backends.push_back({api::BackendId{i}, {}, {}, 0, 0});
+    for (std::uint8_t i = 0; i < 3; ++i) {
+        reading.backends[i].site = api::SiteId{i};
+        reading.sites.push_back({api::SiteId{i}, {}, 0, 0});
+    }
+    int lost_after = 0;
+    for (int i = 1; i <= 30 && lost_after == 0; ++i) {
+        const std::uint64_t before = syns;
+        syns = static_cast<std::uint64_t>(i) * 10 / 3;
+        for (std::size_t s = 0; s < 3; ++s) {
+            const bool cut = s == 0 && i > 20;
+            reading.backends[s].syns = syns;
+            if (!cut) reading.backends[s].completed = before;
+            for (std::uint64_t n = before; n < syns; ++n) ++reading.sites[s].prefixes.syns[n * 29 % 64];
+            for (std::uint64_t n = 0; n < before && !cut; ++n)
+                reading.sites[s].prefixes.completed[n * 29 % 64] = 1;
+        }
+        signal.read(reading, Monotonic{1000s + i * 100ms});
+        if (i > 20 && signal.evidence(kHere, {}, 90ms).lost) lost_after = i - 20;
+        if (i <= 20) CHECK_FALSE(signal.evidence(kHere, {}, 90ms).lost);
+    }
+    CHECK(lost_after > 0);
+    CHECK(lost_after <= 6);
+}
+
 TEST_CASE("a fast path that was started anew, or a first reading, makes no evidence") {
     PassiveSignal signal;
     HandshakeReading reading;
