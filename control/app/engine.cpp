@@ -177,6 +177,8 @@ void Engine::Impl::rebuild() {
     allocated_to_.clear();
     busy_parts_.clear();
     dirty_parts_.clear();
+    dirty_gates_.clear();
+    dirty_targets_.clear();
     dirty_pools_.clear();
     deferred_pools_.clear();
     for (Index i = 0; i < fleet_.parts.size(); ++i) {

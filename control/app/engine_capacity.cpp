@@ -126,7 +126,7 @@ void Engine::Impl::spill(const PoolState& pool, const std::vector<double>& facto
         const bool same = std::abs(factors[i] - part.bounds.spill) < kSpillStep;
         if (factors[i] == part.bounds.spill || (same && factors[i] < 1)) continue;
         part.bounds.spill = factors[i];
-        dirty_parts_.insert(pool.parts[i]);
+        dirty_gates_.insert(pool.parts[i]);
     }
 }
 

@@ -128,13 +128,16 @@ class Engine::Impl {
     void check_pool(PoolState& pool);
     void mark(SiteState& site);
     void mark_part(Index index);
+    void mark_target(Index index);
+    void blame(SiteState& site) const;
     void update_verdict(SiteState& site);
     [[nodiscard]] failover::Verdict verdict_of(const SiteState& site, std::string& reason) const;
     void report_phase(SiteState& site);
     [[nodiscard]] bool switch_sites(bool pools_changed);
     void settle_pools(const std::set<Index>& settled);
     [[nodiscard]] bool switch_site(SiteState& site);
-    void switch_part(Part& part);
+    void switch_gate(const Part& part);
+    void switch_target(Target& target);
     [[nodiscard]] failover::Gate site_gate(const SiteState& site) const;
     [[nodiscard]] failover::Gate part_gate(const Part& part) const;
     [[nodiscard]] BackendFlags flags(const Target& target) const;
@@ -283,8 +286,10 @@ class Engine::Impl {
 
     // Verdicts.
     bool fail_static_ = false;
-    std::set<Index> busy_parts_;   ///< parts whose admission needs ticks
-    std::set<Index> dirty_parts_;  ///< whose switches may have to change
+    std::set<Index> busy_parts_;     ///< parts whose admission needs ticks
+    std::set<Index> dirty_parts_;    ///< whose switches, and those of all their targets, may have to change
+    std::set<Index> dirty_gates_;    ///< parts of which their own switch alone may have to
+    std::set<Index> dirty_targets_;  ///< whose own switches may have to
     std::set<Index>
         deferred_pools_;   ///< settled but for their bounds: in the next call, which is due at once
     bool urgent_ = false;  ///< a site's switch leaves with this call: plan and state follow in the next one

@@ -307,7 +307,7 @@ void Engine::Impl::apply_drains(failover::DrainEnd end) {
         if (target.drained == cover.drained() && target.let_go == cover.lets_go) continue;
         target.drained = cover.drained();
         target.let_go = cover.lets_go;
-        mark_part(target.part);
+        mark_target(i);
     }
 }
 

@@ -117,7 +117,7 @@ Actions Engine::Impl::on_probe(std::uint64_t serial, const health::Outcome& outc
     if (step.changed) {
         on_changed(index, before);
     } else if (before == State::kDown && health::answered(target.state.last()) != answered) {
-        mark_part(target.part);  // panic asks who answers at all
+        mark_target(index);  // panic asks who answers at all
     }
     // Down, but not silent: a server that answers 503 to leave in good order keeps the flows that it has.
     if (target.state.state() == State::kDown && !target.stranded && health::served(outcome.cause))
@@ -174,7 +174,7 @@ void Engine::Impl::on_changed(Index index, State before) {
     } else {
         strands_.set(index, now_.monotonic + config_.failover.strand_after);
     }
-    mark_part(target.part);
+    mark_target(index);
 }
 
 void Engine::Impl::start_burst(SiteState& site, const std::string& reason) {

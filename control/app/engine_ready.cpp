@@ -46,7 +46,8 @@ void Engine::Impl::ask_ready() {
 bool Engine::Impl::on_ready(std::uint64_t serial, const health::Outcome& outcome) {
     const auto found = asked_.find(serial);
     if (found == asked_.end()) return false;
-    Target& target = fleet_.targets[found->second.target];
+    const Index index = found->second.target;
+    Target& target = fleet_.targets[index];
     asked_.erase(found);
     if (target.ready_in_flight > 0) --target.ready_in_flight;
     if (outcome.cause == health::Cause::kNotSent) return true;
@@ -56,7 +57,7 @@ bool Engine::Impl::on_ready(std::uint64_t serial, const health::Outcome& outcome
     const auto step =
         target.says.on_result(outcome.cause, serial, {said_no ? 1 : target.ready->fall, target.ready->rise});
     const bool tells = target.says.state() == State::kDown && health::answered(target.says.last());
-    if (step.changed || told_before != tells) mark_part(target.part);
+    if (step.changed || told_before != tells) mark_target(index);
     return true;
 }
 

@@ -85,7 +85,7 @@ bool Engine::Impl::rebound_pool(PoolState& pool) {
     for (std::size_t i = 0; i < pool.parts.size(); ++i) {
         if (fleet_.parts[pool.parts[i]].bounds == before[i]) continue;
         changed = true;
-        dirty_parts_.insert(pool.parts[i]);
+        dirty_gates_.insert(pool.parts[i]);
         fleet_.sites[fleet_.parts[pool.parts[i]].site].dirty = true;
     }
     return changed;
@@ -102,7 +102,9 @@ void Engine::Impl::bound_by_health(const PoolState& pool, Index index) {
     // One that stays with nobody healthy is held by a rail: it serves with what it has.
     at.others_take = view.others_take = part.available > 0 && others_taking(fleet_, pool, index) > 0;
     if (!frozen) part.bounds.healthy = failover::healthy_share(at, config_.failover.overprovisioning);
-    part.panic = used ? failover::panic(view, config_.failover.panic_threshold) : failover::Panic::kNone;
+    const failover::Panic panic =
+        used ? failover::panic(view, config_.failover.panic_threshold) : failover::Panic::kNone;
+    if (std::exchange(part.panic, panic) != panic) dirty_parts_.insert(index);  // who serves changes
 }
 
 void Engine::Impl::follow_others(PoolState& pool) {

@@ -42,6 +42,16 @@ void Engine::Impl::mark_part(Index index) {
     fleet_.sites[part.site].dirty = true;
 }
 
+/// One target changed, and with it no more than its own switch and the part's share.
+void Engine::Impl::mark_target(Index index) {
+    Target& target = fleet_.targets[index];
+    recount(fleet_, target);
+    dirty_targets_.insert(index);
+    dirty_gates_.insert(target.part);
+    dirty_pools_.insert(target.pool);
+    fleet_.sites[target.site].dirty = true;
+}
+
 void Engine::Impl::mark(SiteState& site) {
     site.dirty = true;
     for (const Index index : site.parts) mark_part(index);
@@ -203,7 +213,7 @@ void Engine::Impl::tick_admissions() {
         const failover::Gate before = part.admission.gate();
         part.admission.tick(now_, part_rules());
         if (part.admission.gate() != before) {
-            dirty_parts_.insert(*it);
+            dirty_gates_.insert(*it);
             dirty_pools_.insert(part.pool);  // others may follow
         }
         it = part.admission.phase() == Phase::kLive ? busy_parts_.erase(it) : std::next(it);
@@ -224,7 +234,7 @@ void Engine::Impl::tick_strands() {
         event(EventKind::kStrand, target,
               "down, and nothing was heard from it for " +
                   std::to_string(config_.failover.strand_after.count()) + " ms");
-        mark_part(target.part);
+        mark_target(next->first);
     }
 }
 
@@ -269,7 +279,12 @@ void Engine::Impl::settle_pools(const std::set<Index>& settled) {
     if (!settled.empty()) reallocate_if_due(sites_changed());
     for (const Index pool : settled) check_pool(fleet_.pools[pool]);
     (void)switch_sites(false);
-    for (const Index part : std::exchange(dirty_parts_, {})) switch_part(fleet_.parts[part]);
+    for (const Index part : std::exchange(dirty_parts_, {})) {
+        switch_gate(fleet_.parts[part]);
+        for (const Index target : fleet_.parts[part].targets) switch_target(fleet_.targets[target]);
+    }
+    for (const Index part : std::exchange(dirty_gates_, {})) switch_gate(fleet_.parts[part]);
+    for (const Index target : std::exchange(dirty_targets_, {})) switch_target(fleet_.targets[target]);
 }
 
 /// Another site takes the pool; for one that only answers badly the rails of its site and pool hold as well.
@@ -418,7 +433,7 @@ bool Engine::Impl::switch_site(SiteState& site) {
     return true;
 }
 
-void Engine::Impl::switch_part(Part& part) {
+void Engine::Impl::switch_gate(const Part& part) {
     const SiteState& site = fleet_.sites[part.site];
     const PoolState& pool = fleet_.pools[part.pool];
     const failover::Gate before = board_.in_force(site.id, pool.id);
@@ -430,11 +445,11 @@ void Engine::Impl::switch_part(Part& part) {
         value.from = std::to_string(before.admit.value());
         value.to = std::to_string(gate.admit.value());
     }
-    for (const Index index : part.targets) {
-        Target& target = fleet_.targets[index];
-        if (!on_hold()) target.judged = judged_flags(target);
-        (void)board_.want(target.id, flags(target));
-    }
+}
+
+void Engine::Impl::switch_target(Target& target) {
+    if (!on_hold()) target.judged = judged_flags(target);
+    (void)board_.want(target.id, flags(target));
 }
 
 void Engine::Impl::report_phase(SiteState& site) {
@@ -456,7 +471,20 @@ void Engine::Impl::report_phase(SiteState& site) {
     site.reported_stranded = stranded;
 }
 
+/// One of the site's backends that are down, the same as long as it is.
+void Engine::Impl::blame(SiteState& site) const {
+    const auto down = [&](std::size_t i) {
+        const Target& target = fleet_.targets[site.targets[i]];
+        return target.state.state() == State::kDown && target.last.cause != health::Cause::kNotSent;
+    };
+    for (std::size_t tried = 0; tried < site.targets.size(); ++tried, ++site.blamed) {
+        if (site.blamed >= site.targets.size()) site.blamed = 0;
+        if (down(site.blamed)) return;
+    }
+}
+
 void Engine::Impl::update_verdict(SiteState& site) {
+    if (totals(fleet_, site).down > 0) blame(site);
     std::string reason;
     const failover::Verdict verdict = verdict_of(site, reason);
     site.reason = reason;
@@ -473,11 +501,10 @@ failover::Verdict Engine::Impl::verdict_of(const SiteState& site, std::string& r
     using failover::Verdict;
     const Totals seen = totals(fleet_, site);
     reason = std::to_string(seen.up) + " of " + std::to_string(seen.all()) + " backends up";
-    for (const Index index : site.targets) {
-        const Target& target = fleet_.targets[index];
-        if (target.state.state() != State::kDown || target.last.cause == health::Cause::kNotSent) continue;
-        reason += ", " + target.address.to_string() + ": " + target.last.to_string();
-        break;
+    if (seen.down > 0 && site.blamed < site.targets.size()) {
+        const Target& target = fleet_.targets[site.targets[site.blamed]];
+        if (target.state.state() == State::kDown && target.last.cause != health::Cause::kNotSent)
+            reason += ", " + target.address.to_string() + ": " + target.last.to_string();
     }
     for (const BfdSession& session : site.bfd) {
         if (session.path == failover::BfdPath::kDown)

@@ -244,35 +244,82 @@ Fleet make_fleet(const config::Config& config, const plan::Ids& ids, const Fleet
     return Builder(config, ids, old).build();
 }
 
+namespace {
+
+Tally tally_of(const Target& target) {
+    const State state = target.state.state();
+    const bool answers = health::answered(target.state.last());
+    const bool serves = target.weight > 0 && !target.drained;
+    const bool unproven = state == State::kUnknown && target.fresh;
+    const bool available = serves && state != State::kDown && !unproven;
+    const auto one = [](bool counts) { return counts ? 1U : 0U; };
+    Tally tally;
+    tally.up = one(state == State::kUp);
+    tally.down = one(state == State::kDown);
+    tally.unknown = one(state == State::kUnknown);
+    tally.drained = one(target.drained);
+    tally.weighted = one(target.weight > 0);
+    tally.available = one(available);
+    tally.unproven = one(serves && unproven);
+    tally.up_available = one(serves && state == State::kUp);
+    tally.in_use = one(serves);
+    tally.bad_answers = one(serves && state == State::kDown && answers);
+    tally.down_answering = one(state == State::kDown && answers);
+    tally.weight_in_use = serves ? target.weight : 0;
+    tally.weight_available = available ? target.weight : 0;
+    return tally;
+}
+
+}  // namespace
+
+Tally& Tally::operator+=(const Tally& more) noexcept {
+    up += more.up;
+    down += more.down;
+    unknown += more.unknown;
+    drained += more.drained;
+    weighted += more.weighted;
+    available += more.available;
+    unproven += more.unproven;
+    up_available += more.up_available;
+    in_use += more.in_use;
+    bad_answers += more.bad_answers;
+    down_answering += more.down_answering;
+    weight_in_use += more.weight_in_use;
+    weight_available += more.weight_available;
+    return *this;
+}
+
+Tally& Tally::operator-=(const Tally& less) noexcept {
+    up -= less.up;
+    down -= less.down;
+    unknown -= less.unknown;
+    drained -= less.drained;
+    weighted -= less.weighted;
+    available -= less.available;
+    unproven -= less.unproven;
+    up_available -= less.up_available;
+    in_use -= less.in_use;
+    bad_answers -= less.bad_answers;
+    down_answering -= less.down_answering;
+    weight_in_use -= less.weight_in_use;
+    weight_available -= less.weight_available;
+    return *this;
+}
+
 void count(Fleet& fleet, Part& part) {
-    part.up = part.down = part.unknown = part.drained = 0;
-    part.weighted = part.available = part.up_available = part.unproven = 0;
-    part.in_use = part.bad_answers = 0;
-    part.weight_in_use = part.weight_available = 0;
+    static_cast<Tally&>(part) = {};
     for (const Index index : part.targets) {
-        const Target& target = fleet.targets[index];
-        const State state = target.state.state();
-        if (state == State::kUp) ++part.up;
-        if (state == State::kDown) ++part.down;
-        if (state == State::kUnknown) ++part.unknown;
-        if (target.drained) ++part.drained;
-        if (target.weight == 0) continue;
-        ++part.weighted;
-        if (target.drained) continue;
-        ++part.in_use;
-        part.weight_in_use += target.weight;
-        if (state == State::kDown) {
-            part.bad_answers += health::answered(target.state.last()) ? 1 : 0;
-            continue;
-        }
-        if (state == State::kUnknown && target.fresh) {
-            ++part.unproven;
-            continue;
-        }
-        ++part.available;
-        part.weight_available += target.weight;
-        if (state == State::kUp) ++part.up_available;
+        Target& target = fleet.targets[index];
+        target.counted = tally_of(target);
+        part += target.counted;
     }
+}
+
+void recount(Fleet& fleet, Target& target) {
+    Part& part = fleet.parts[target.part];
+    part -= target.counted;
+    target.counted = tally_of(target);
+    part += target.counted;
 }
 
 Totals totals(const Fleet& fleet, const SiteState& site) {
@@ -308,26 +355,52 @@ bool rising(const Fleet& fleet, const SiteState& site) {
     });
 }
 
-Looks look(const Fleet& fleet, const SiteState& site, const config::Failover& rules) {
-    const bool dark = site.admission.phase() == Phase::kDark && !site.admission.trickles();
+namespace {
+
+/// Of the backends that are asked about a site: how many there are, how many live, and whether one of the
+/// others does answer.
+struct Heard {
     std::uint32_t counted = 0;
     std::uint32_t alive = 0;
     bool bad_answers = false;
+};
+
+/// During a burst: only what was heard since its start.
+Heard heard_in_burst(const Fleet& fleet, const SiteState& site, bool dark) {
+    Heard heard;
     for (const Index index : site.targets) {
         const Target& target = fleet.targets[index];
         const State state = target.state.state();
-        const bool heard = target.burst || state == State::kDown || target.answered_sent >= site.burst_start;
-        if (site.burst && !heard) continue;
-        ++counted;
-        if (state == State::kUp || (state == State::kUnknown && !dark)) ++alive;
-        if (state == State::kDown && health::answered(target.state.last())) bad_answers = true;
+        if (!target.burst && state != State::kDown && target.answered_sent < site.burst_start) continue;
+        ++heard.counted;
+        if (state == State::kUp || (state == State::kUnknown && !dark)) ++heard.alive;
+        if (state == State::kDown && health::answered(target.state.last())) heard.bad_answers = true;
     }
+    return heard;
+}
+
+Heard heard_ever(const Fleet& fleet, const SiteState& site, bool dark) {
+    Heard heard;
+    for (const Index index : site.parts) {
+        const Part& part = fleet.parts[index];
+        heard.counted += part.up + part.down + part.unknown;
+        heard.alive += part.up + (dark ? 0 : part.unknown);
+        heard.bad_answers |= part.down_answering > 0;
+    }
+    return heard;
+}
+
+}  // namespace
+
+Looks look(const Fleet& fleet, const SiteState& site, const config::Failover& rules) {
+    const bool dark = site.admission.phase() == Phase::kDark && !site.admission.trickles();
     if (site.bfd_watch.dark()) return {true, false};  // who was asked did not even answer badly
-    if (counted == 0) return {dark, false};
+    const Heard heard = site.burst ? heard_in_burst(fleet, site, dark) : heard_ever(fleet, site, dark);
+    if (heard.counted == 0) return {dark, false};
     // Between the two thresholds a site stays what it is.
     const double threshold =
         dark ? std::max(rules.dark_threshold, rules.return_threshold) : rules.dark_threshold;
-    return {alive <= threshold * counted, bad_answers || alive > 0};
+    return {heard.alive <= threshold * heard.counted, heard.bad_answers || heard.alive > 0};
 }
 
 }  // namespace detour::app

@@ -30,6 +30,23 @@ namespace detour::app {
 
 using Index = std::uint32_t;
 
+/// What of a target its part counts, and the sum of that over a part's targets.
+struct Tally {
+    std::uint32_t up = 0, down = 0, unknown = 0;
+    std::uint32_t drained = 0;
+    std::uint32_t weighted = 0;        ///< targets with a weight
+    std::uint32_t available = 0;       ///< weighted, not down, not drained, not fresh
+    std::uint32_t unproven = 0;        ///< weighted, fresh and not known yet
+    std::uint32_t up_available = 0;    ///< weighted, up, not drained
+    std::uint32_t in_use = 0;          ///< weighted, not drained
+    std::uint32_t bad_answers = 0;     ///< of those: down, but their last probe was answered
+    std::uint32_t down_answering = 0;  ///< the same of all targets
+    std::uint64_t weight_in_use = 0;
+    std::uint64_t weight_available = 0;
+    Tally& operator+=(const Tally& more) noexcept;
+    Tally& operator-=(const Tally& less) noexcept;
+};
+
 /// One backend of one pool.
 struct Target {
     api::BackendId id;
@@ -57,6 +74,7 @@ struct Target {
     BackendFlags judged;    ///< what automation last said, drains left out
     bool stranded = false;  ///< its pinned flows were let go
     bool fresh = false;     ///< new here, or its site came back: no flow before it is up
+    Tally counted;          ///< in its part, as of the last count() or recount()
     failover::Flaps flaps;
 
     // Of a single-writer pool: is the data behind this backend primary?
@@ -87,8 +105,8 @@ struct Bounds {
     [[nodiscard]] double admit() const { return lasting() * spill; }
 };
 
-/// One pool in one site.
-struct Part {
+/// One pool in one site. Its tally is kept by count() and recount().
+struct Part : Tally {
     Index pool = 0;
     Index site = 0;
     std::uint32_t weight = 0;
@@ -96,18 +114,6 @@ struct Part {
     failover::Admission admission;
     Bounds bounds;
     failover::Panic panic = failover::Panic::kNone;
-
-    // Counted by count().
-    std::uint32_t up = 0, down = 0, unknown = 0;
-    std::uint32_t drained = 0;
-    std::uint32_t weighted = 0;      ///< targets with a weight
-    std::uint32_t available = 0;     ///< weighted, not down, not drained, not fresh
-    std::uint32_t unproven = 0;      ///< weighted, fresh and not known yet
-    std::uint32_t up_available = 0;  ///< weighted, up, not drained
-    std::uint32_t in_use = 0;        ///< weighted, not drained
-    std::uint32_t bad_answers = 0;   ///< of those: down, but their last probe was answered
-    std::uint64_t weight_in_use = 0;
-    std::uint64_t weight_available = 0;
 };
 
 struct PoolState {
@@ -158,6 +164,7 @@ struct SiteState {
     std::string refused;          ///< the rail that keeps it from going dark; empty: none
     std::vector<BfdSession> bfd;
     failover::BfdWatch bfd_watch;
+    std::size_t blamed = 0;            ///< of `targets`: the one that the verdict names when some are down
     std::string way_back;              ///< what speaks against its way back to the clients; empty: nothing
     health::Monotonic way_back_since;  ///< readings from before say nothing of now
     std::optional<failover::Evidence> way_back_held;  ///< enough, as soon as a backend answers
@@ -195,6 +202,8 @@ inline constexpr Index kGone = 0xffffffff;
 
 /// Counts the part's targets by state.
 void count(Fleet& fleet, Part& part);
+/// The same after a change of one target; does not look at the others.
+void recount(Fleet& fleet, Target& target);
 
 struct Totals {
     std::uint32_t up = 0, down = 0, unknown = 0;

@@ -52,7 +52,45 @@ double milliseconds_of(F work) {
     return thread_ms() - start;
 }
 
+/// Processor time of the engine while all of one pool's `backends` in a site come up, one by one; the site
+/// and the pool are served by others meanwhile.
+double ms_to_come_up(unsigned backends) {
+    config::Config config = sample_config({.sites = {"pangyo", "anyang"}, .pools = 2, .backends = 1});
+    for (unsigned p = 0; p < 2; ++p) {
+        config::Pool& pool = config.pools[p];
+        pool.health.interval = config::milliseconds{1000};
+        pool.backends.resize(1);
+        pool.backends[0].site = "anyang";
+        for (unsigned n = 0; n < backends; ++n) {
+            const auto high = static_cast<std::uint8_t>(100 * p + n / 256);
+            pool.backends.push_back(
+                {"pangyo", api::IpAddress::v4({10, 200, high, static_cast<std::uint8_t>(n)}), 100, {}});
+        }
+    }
+    World world(config);
+    world.boot();
+    for (unsigned n = 0; n < backends; ++n)
+        world.behaviour[config.pools[0].backends[1 + n].address] = Cause::kRefused;
+    world.run(5s);
+    REQUIRE(world.gate("pangyo", "pool0").admit == api::kAdmitNone);
+    REQUIRE(world.gate("pangyo").admit == api::kAdmitAll);
+    world.behaviour.clear();
+    world.measures = true;
+    const int before = world.fast.backend_stores;
+    world.run(3s);
+    REQUIRE(world.fast.backend_stores - before >= static_cast<int>(backends));
+    return world.spent_ms;
+}
+
 }  // namespace
+
+TEST_CASE("what a change of one backend costs does not grow with the backends beside it") {
+    const double few = ms_to_come_up(200);
+    const double many = ms_to_come_up(2000);
+    MESSAGE("200 backends come up in " << few << " ms of work, 2,000 in " << many << " ms");
+    // Ten times as many changes. When each looked at all its neighbours it was 60 times the work.
+    CHECK(many < 25 * few);
+}
 
 TEST_CASE("1,000 pools, 16 sites, 10,000 backends: the full plan, one site's change, and the switch") {
     const config::Config config = big_config();

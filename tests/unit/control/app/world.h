@@ -117,8 +117,9 @@ class World {
     FakeFastPath fast;
     std::vector<Event> events;
     /// Processor time of the engine's calls since this was set, which costs two system calls each: the last
-    /// one, the last one that switched a site, the longest.
+    /// one, the last one that switched a site, the longest, all of them.
     bool measures = false;
+    double spent_ms = 0;
     double last_call_ms = 0, switching_call_ms = 0, longest_call_ms = 0;
     double reading_ms = 0;  ///< the longest one that took the fast path's counters
     std::string state_file, intents_file;
@@ -345,6 +346,7 @@ class World {
         const double start = thread_ms();
         Actions actions = call();
         last_call_ms = thread_ms() - start;
+        spent_ms += last_call_ms;
         if (!actions.sites.empty()) switching_call_ms = last_call_ms;
         longest_call_ms = std::max(longest_call_ms, last_call_ms);
         return actions;
