@@ -159,9 +159,9 @@ void Admission::lighten(Now now, const AdmissionRules& rules) {
     dark_at_.reset();
     record_.stranded = false;
     record_.trickle = false;
-    const bool too_long =
-        rules.auto_return_within && now.wall - record_.dark_since > *rules.auto_return_within;
-    if (drained() || record_.hold_on_return || too_long) {
+    const bool may_hold = rules.auto_return_within.has_value();
+    const bool too_long = may_hold && now.wall - record_.dark_since > *rules.auto_return_within;
+    if (may_hold && (drained() || record_.hold_on_return || too_long)) {
         record_.phase = Phase::kHeld;
     } else {
         start_ramp(now, rules);

@@ -40,7 +40,7 @@ enum class DrainEnd : std::uint8_t { kOperator, kExpired };
 struct AdmissionRules {
     milliseconds ramp{300'000};
     std::optional<milliseconds> strand_after{2'000};          ///< absent: never
-    std::optional<milliseconds> auto_return_within{600'000};  ///< absent: always comes back by itself
+    std::optional<milliseconds> auto_return_within{600'000};  ///< absent: nothing is ever held
 };
 
 /// The value of a switch, without ids.
@@ -94,8 +94,8 @@ class Admission {
     void hold_trickle() noexcept;
     /// darken() or end_trickle() was a mistake of ours (everything looked dark): as it was before.
     void relight() noexcept;
-    /// It answers again. Ramps, or holds when it was dark for too long or drained. A drain of a part holds
-    /// nothing: the ramp ends at what it leaves.
+    /// It answers again. Ramps, or holds when it was dark for too long or drained. A drain of a percentage
+    /// holds nothing: the ramp ends at what it leaves.
     void lighten(Now now, const AdmissionRules& rules);
     /// A held one may come back (undrain, or nothing else can take the traffic). No effect in other phases.
     void release(Now now, const AdmissionRules& rules);

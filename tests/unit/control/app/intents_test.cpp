@@ -84,6 +84,38 @@ TEST_CASE("the rail counts what is admitted: a dark site is no reserve, draining
     CHECK(world.drain("kr/gyeonggi").has_value());
 }
 
+TEST_CASE("a pool in a site that was down while it was drained there comes back, and is never held") {
+    // Nothing releases a pool in a site, so what held it held it for ever.
+    World world(sample_config({.pools = 2}));
+    world.boot();
+    const auto pool0 = [&](Cause cause) {
+        for (const config::Backend& backend : world.config().pools[0].backends)
+            if (backend.site == "pangyo") world.behaviour[backend.address] = cause;
+    };
+    REQUIRE(world.drain("pool0@pangyo", 30s));
+    pool0(Cause::kRefused);
+    world.run(5s);
+    SUBCASE("up again during the drain, which an operator ends") {
+        pool0(Cause::kOk);
+        world.run(5s);
+        CHECK(closed(world.gate("pangyo", "pool0")));
+        REQUIRE(world.undrain("pool0@pangyo"));
+        world.run(15s);
+    }
+    SUBCASE("up again during the drain, whose time then is up") {
+        pool0(Cause::kOk);
+        world.run(45s);
+    }
+    SUBCASE("up again after the drain's time") {
+        world.run(30s);
+        CHECK(closed(world.gate("pangyo", "pool0")));
+        pool0(Cause::kOk);
+        world.run(15s);
+    }
+    CHECK(world.gate("pangyo", "pool0") == kOpen);
+    CHECK(world.gate("pangyo") == kOpen);
+}
+
 TEST_CASE("the rails count a site on its ramp by its part; automation does not wait for it") {
     config::Config config = sample_config({.sites = {"pangyo", "anyang"}});
     config.failover.ramp = std::chrono::seconds{100};
