@@ -82,6 +82,26 @@ std::uint32_t read_route_mtu(Bytes metrics) {
     return mtu;
 }
 
+/// RTA_MULTIPATH: for each way a fixed header and then attributes, all of them inside the header's length.
+bool read_paths(Bytes bytes, std::vector<Path>& paths) {
+    constexpr unsigned kUnusable = RTNH_F_DEAD | RTNH_F_LINKDOWN | RTNH_F_UNRESOLVED;
+    rtnexthop head{};
+    while (read(bytes, head)) {
+        if (head.rtnh_len < sizeof(head) || head.rtnh_len > bytes.size()) return false;
+        Path path;
+        path.interface = static_cast<std::uint32_t>(head.rtnh_ifindex);
+        const bool fits = for_each_attribute(bytes.subspan(sizeof(head), head.rtnh_len - sizeof(head)),
+                                             [&](int type, Bytes value) {
+                                                 if (type == RTA_GATEWAY) path.gateway = read_address(value);
+                                                 if (type == RTA_VIA) path.gateway = read_via(value);
+                                             });
+        if (!fits) return false;
+        if ((head.rtnh_flags & kUnusable) == 0 && paths.size() < kMaxPaths) paths.push_back(path);
+        bytes = behind(bytes, head.rtnh_len);
+    }
+    return true;
+}
+
 bool parse_route(const nlmsghdr& head, Bytes body, std::vector<Message>& out) {
     rtmsg message{};
     if (!read(body, message)) return false;
@@ -91,14 +111,17 @@ bool parse_route(const nlmsghdr& head, Bytes body, std::vector<Message>& out) {
     }
     RouteAnswer answer{head.nlmsg_seq, {}};
     answer.route.unicast = message.rtm_type == RTN_UNICAST;
+    bool paths_fit = true;
     const bool fits = for_each_attribute(behind(body, sizeof(message)), [&](int type, Bytes value) {
         if (type == RTA_OIF) answer.route.interface = read_u32(value);
         if (type == RTA_GATEWAY) answer.route.gateway = read_address(value);
         if (type == RTA_VIA) answer.route.gateway = read_via(value);
         if (type == RTA_METRICS) answer.route.mtu = read_route_mtu(value);
+        if (type == RTA_MULTIPATH) paths_fit = read_paths(value, answer.route.paths) && paths_fit;
     });
-    if (fits) out.emplace_back(answer);
-    return fits;
+    if (!fits || !paths_fit) return false;
+    out.emplace_back(std::move(answer));
+    return true;
 }
 
 bool parse_neighbour(const nlmsghdr& head, Bytes body, std::vector<Message>& out) {
@@ -148,6 +171,7 @@ bool parse_link(const nlmsghdr& head, Bytes body, std::vector<Message>& out) {
     Link link;
     link.interface = static_cast<std::uint32_t>(message.ifi_index);
     link.up = (message.ifi_flags & IFF_UP) != 0;
+    link.carrier = (message.ifi_flags & IFF_LOWER_UP) != 0;
     link.removed = head.nlmsg_type == RTM_DELLINK;
     const bool fits = for_each_attribute(behind(body, sizeof(message)), [&](int type, Bytes value) {
         if (type == IFLA_ADDRESS) link.mac = read_mac(value);
@@ -230,8 +254,9 @@ api::Result<std::vector<Message>> parse(std::span<const std::uint8_t> datagram) 
     return messages;
 }
 
-std::vector<std::uint8_t> route_request(const api::IpAddress& destination, std::uint32_t sequence) {
+std::vector<std::uint8_t> route_request(const api::IpAddress& destination, Ask what, std::uint32_t sequence) {
     rtmsg message{};
+    if (what == Ask::kAllPaths) message.rtm_flags = RTM_F_FIB_MATCH;
     message.rtm_family = family_of(destination);
     message.rtm_dst_len = static_cast<std::uint8_t>(destination.size() * 8);
     return request(RTM_GETROUTE, 0, sequence, message, &destination, RTA_DST);

@@ -17,13 +17,24 @@
 
 namespace detour::publish::netlink {
 
+/// One of the ways of a route with several.
+struct Path {
+    std::uint32_t interface = 0;            ///< index; 0: none
+    std::optional<api::IpAddress> gateway;  ///< absent: on the link. May be IPv6 for an IPv4 destination.
+    auto operator<=>(const Path&) const = default;
+};
+
 /// The answer to "how is this address reached".
 struct Route {
     std::uint32_t interface = 0;            ///< index; 0: none
-    std::optional<api::IpAddress> gateway;  ///< absent: on the link. May be IPv6 for an IPv4 destination.
+    std::optional<api::IpAddress> gateway;  ///< as in Path
     std::uint32_t mtu = 0;                  ///< 0: the route names none
     bool unicast = false;                   ///< false: local, blackhole, unreachable, …
+    /// Of a multipath route or a group of next hop objects: the ways that the kernel does not call dead.
+    /// Empty for a route with one way. At most kMaxPaths.
+    std::vector<Path> paths;
 };
+inline constexpr std::size_t kMaxPaths = 64;
 
 struct Neighbour {
     std::uint32_t interface = 0;
@@ -42,6 +53,7 @@ struct Link {
     bool removed = false;
     std::uint32_t parent = 0;  ///< index of the interface below it; 0: none
     std::uint16_t vlan = 0;    ///< 802.1Q id of a VLAN interface; 0: it is none
+    bool carrier = true;       ///< false: there is no signal on the wire
 };
 
 /// Routes, rules or next hop objects changed: ask again. Which one is of no interest.
@@ -67,8 +79,12 @@ using Message = std::variant<RouteAnswer, Neighbour, Link, RoutesChanged, Acknow
 /// fit.
 [[nodiscard]] api::Result<std::vector<Message>> parse(std::span<const std::uint8_t> datagram);
 
+enum class Ask : std::uint8_t {
+    kChosen,    ///< the way that the kernel's own packets would take; of several it chooses by its hash
+    kAllPaths,  ///< the route as it was configured, with all its ways
+};
 /// "How is `destination` reached?"
-[[nodiscard]] std::vector<std::uint8_t> route_request(const api::IpAddress& destination,
+[[nodiscard]] std::vector<std::uint8_t> route_request(const api::IpAddress& destination, Ask what,
                                                       std::uint32_t sequence);
 enum class Dump : std::uint8_t { kLinks, kNeighboursV4, kNeighboursV6 };
 [[nodiscard]] std::vector<std::uint8_t> dump_request(Dump what, std::uint32_t sequence);

@@ -133,8 +133,16 @@ api::Result<std::vector<netlink::Message>> NetlinkSocket::dump(netlink::Dump wha
 }
 
 api::Result<netlink::Route> NetlinkSocket::route_to(const api::IpAddress& destination) {
+    auto route = ask(destination, netlink::Ask::kChosen);
+    // What is on the link has one way. A kernel that does not know the second question names no other ways.
+    if (!route || !route->gateway) return route;
+    if (auto all = ask(destination, netlink::Ask::kAllPaths)) route->paths = std::move(all->paths);
+    return route;
+}
+
+api::Result<netlink::Route> NetlinkSocket::ask(const api::IpAddress& destination, netlink::Ask what) {
     const std::uint32_t sequence = next_sequence();
-    if (auto sent = send(netlink::route_request(destination, sequence)); !sent)
+    if (auto sent = send(netlink::route_request(destination, what, sequence)); !sent)
         return tl::unexpected(sent.error());
     // Answers to earlier requests (neighbours asked for) may stand before ours: a bounded number is passed
     // over.

@@ -38,12 +38,15 @@ class NetlinkSocket {
     void drain();
     /// Sends a dump request and collects what comes, up to its end.
     [[nodiscard]] api::Result<std::vector<netlink::Message>> dump(netlink::Dump what);
-    /// How the kernel reaches `destination`. Error kNotFound: it has no route, with its reason.
+    /// How the kernel reaches `destination`, and by which other ways it could. Error kNotFound: it has no
+    /// route, with its reason.
     [[nodiscard]] api::Result<netlink::Route> route_to(const api::IpAddress& destination);
 
     [[nodiscard]] std::uint32_t next_sequence() { return ++sequence_; }
 
   private:
+    [[nodiscard]] api::Result<netlink::Route> ask(const api::IpAddress& destination, netlink::Ask what);
+
     explicit NetlinkSocket(int descriptor) : descriptor_(descriptor) {}
 
     int descriptor_ = -1;

@@ -3,6 +3,11 @@
 // Pure: fed with netlink messages, asked for next hops. One thread. A neighbour that was known and then fails
 // or is forgotten keeps its last hardware address (fail static): forwarding to it costs nothing if it is
 // really gone, and a lost ARP answer must not stop traffic. It is asked for again all the same.
+//
+// Of a route with several ways a destination takes the one that the kernel chooses for it. While that one is
+// no good (its link is down, its neighbour failed or never answered, its interface is no port) another takes
+// its place, by a hash of the destination, so that many destinations spread; if all are no good, the kernel's
+// choice stays. All ways' neighbours are asked for, so that the others are ready.
 #pragma once
 
 #include <compare>
@@ -47,10 +52,14 @@ class RouteTable {
     struct NeighbourState {
         std::optional<api::Mac> mac;  ///< last known
         std::uint16_t state = 0;
+        bool failed = false;  ///< asked in vain, and not heard of since
     };
     using Ports = std::map<std::string, api::EgressPort, std::less<>>;
     [[nodiscard]] Ports::const_iterator port_of(const netlink::Link& link) const;
     [[nodiscard]] NextHop resolve(const api::IpAddress& destination, const netlink::Route& route);
+    [[nodiscard]] NextHop resolve(const api::IpAddress& destination, const netlink::Path& path);
+    [[nodiscard]] bool is_good(const netlink::Path& path) const;
+    [[nodiscard]] netlink::Path choose(const api::IpAddress& destination, const netlink::Route& route) const;
 
     Ports ports_;
     std::map<std::uint32_t, netlink::Link> links_;

@@ -16,6 +16,8 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 using namespace detour;
 using namespace std::chrono_literals;
@@ -60,7 +62,8 @@ struct Wire {
     ~Wire() {
         kill(pid, SIGKILL);
         pclose(stream);
-        (void)!std::system("ip link del near 2>/dev/null; ip link del other 2>/dev/null");
+        (void)!std::system("for link in near other near2; do ip link del $link; done >/dev/null 2>&1");
+        (void)!std::system("ip nexthop flush >/dev/null 2>&1");
     }
     Wire(const Wire&) = delete;
     Wire& operator=(const Wire&) = delete;
@@ -76,11 +79,12 @@ struct Bench {
     int changes = 0;
     publish::KernelRoutes routes;
 
-    Bench()
-        : routes(io, {.ports = {"near"}, .debounce = 10ms, .ask_every = 100ms}, [this](const NextHops& told) {
-              hops = told;
-              ++changes;
-          }) {}
+    explicit Bench(std::vector<std::string> ports = {"near"})
+        : routes(io, {.ports = std::move(ports), .debounce = 10ms, .ask_every = 100ms},
+                 [this](const NextHops& told) {
+                     hops = told;
+                     ++changes;
+                 }) {}
 
     void wait_for(const std::function<bool()>& done) {
         const auto limit = std::chrono::steady_clock::now() + 10s;
@@ -92,7 +96,113 @@ struct Bench {
     }
 };
 
+/// A second link to the far end, with a gateway of its own.
+void add_second_link(const Wire& wire) {
+    run("ip link add near2 type veth peer name far2 netns " + std::to_string(wire.pid));
+    run("ip addr add 10.76.0.1/24 dev near2; ip addr add 2001:db8:76::1/64 dev near2 nodad; ip link set "
+        "near2 up");
+    run(wire.far + "ip addr add 10.76.0.2/24 dev far2; " + wire.far +
+        "ip addr add 2001:db8:76::2/64 dev far2 nodad; " + wire.far + "ip link set far2 up");
+}
+
+std::vector<api::IpAddress> many_behind(bool v6) {
+    std::vector<api::IpAddress> many;
+    for (int i = 1; i <= 40; ++i)
+        many.push_back(
+            api::IpAddress::parse((v6 ? "2001:db8:78::" : "10.78.0.") + std::to_string(i)).value());
+    return many;
+}
+
+/// How many of the addresses leave by each port; nothing is counted while one is unresolved.
+std::vector<int> spread(const Bench& bench, const std::vector<api::IpAddress>& addresses) {
+    std::vector<int> counts(2);
+    for (const auto& address : addresses) {
+        const NextHop hop = bench.hop(address);
+        if (!hop.resolved) return {0, 0};
+        ++counts[hop.port.value()];
+    }
+    return counts;
+}
+
 }  // namespace
+
+TEST_CASE("the ways of a multipath route are all used, and one that is no good is left while it is") {
+    struct Row {
+        std::string name;
+        bool v6;
+        std::string both;   ///< the route by both gateways
+        std::string again;  ///< what the link's loss took away for good
+    };
+    for (const Row& row : {
+             Row{"IPv4, next hops in the route", false,
+                 "ip route replace 10.78.0.0/24 nexthop via 10.77.0.2 nexthop via 10.76.0.2", "true"},
+             // The kernel deletes next hop objects whose link is lost; who made them makes them anew.
+             Row{"IPv4, a group of next hop objects", false,
+                 "ip nexthop add id 1 via 10.77.0.2 dev near; ip nexthop add id 2 via 10.76.0.2 dev near2;"
+                 "ip nexthop add id 3 group 1/2; ip route replace 10.78.0.0/24 nhid 3",
+                 "ip nexthop add id 2 via 10.76.0.2 dev near2; ip nexthop replace id 3 group 1/2"},
+             Row{"IPv6, next hops in the route", true,
+                 "ip -6 route del 2001:db8:78::/64; ip -6 route add 2001:db8:78::/64 "
+                 "nexthop via 2001:db8:77::2 nexthop via 2001:db8:76::2",
+                 "true"},
+         }) {
+        CAPTURE(row.name);
+        Wire wire;
+        add_second_link(wire);
+        run(row.both);
+        Bench bench({"near", "near2"});
+        REQUIRE(bench.routes.start());
+        const auto addresses = many_behind(row.v6);
+        bench.routes.watch(addresses);
+        const auto both_used = [&] {
+            const auto counts = spread(bench, addresses);
+            return counts[0] >= 5 && counts[1] >= 5;
+        };
+        const auto first_only = [&] { return spread(bench, addresses) == std::vector{40, 0}; };
+        bench.wait_for(both_used);
+        const NextHops before = *bench.hops;
+
+        run(wire.far + "ip link set far2 down");
+        bench.wait_for(first_only);
+        run(wire.far + "ip link set far2 up");
+        run(wire.far + "ip addr replace 2001:db8:76::2/64 dev far2 nodad");
+        run(row.again);
+        bench.wait_for([&] { return *bench.hops == before; });
+
+        const std::string gateway = row.v6 ? "2001:db8:76::2" : "10.76.0.2";
+        const std::string subnet = row.v6 ? "/64" : "/24";
+        run(wire.far + "ip addr del " + gateway + subnet + " dev far2");
+        run("ip neigh replace " + gateway + " dev near2 nud failed");
+        bench.wait_for(first_only);
+        run(wire.far + "ip addr add " + gateway + subnet + " dev far2" + (row.v6 ? " nodad" : ""));
+        bench.wait_for([&] { return *bench.hops == before; });
+    }
+}
+
+TEST_CASE("a group of next hop objects that shrinks takes its addresses along") {
+    Wire wire;
+    add_second_link(wire);
+    run("ip nexthop add id 1 via 10.77.0.2 dev near; ip nexthop add id 2 via 10.76.0.2 dev near2");
+    run("ip nexthop add id 3 group 1/2; ip route replace 10.78.0.0/24 nhid 3");
+    Bench bench({"near", "near2"});
+    REQUIRE(bench.routes.start());
+    const auto addresses = many_behind(false);
+    bench.routes.watch(addresses);
+    bench.wait_for([&] { return spread(bench, addresses)[1] >= 5; });
+    run("ip nexthop replace id 3 group 2");
+    bench.wait_for([&] { return spread(bench, addresses) == std::vector{0, 40}; });
+}
+
+TEST_CASE("a way by an interface that is no port is not taken while there is another") {
+    Wire wire;
+    add_second_link(wire);
+    run("ip route replace 10.78.0.0/24 nexthop via 10.77.0.2 nexthop via 10.76.0.2");
+    Bench bench;
+    REQUIRE(bench.routes.start());
+    const auto addresses = many_behind(false);
+    bench.routes.watch(addresses);
+    bench.wait_for([&] { return spread(bench, addresses) == std::vector{40, 0}; });
+}
 
 TEST_CASE("gateways and neighbours on the link are resolved by asking, others say why not") {
     Wire wire;

@@ -106,9 +106,39 @@ Bytes vlan_message(const char* kind, std::uint16_t id, std::uint16_t protocol) {
         {attribute(IFLA_IFNAME, {'v', 0}), attribute(IFLA_LINK, u32(3)), attribute(IFLA_LINKINFO, info)});
 }
 
+/// One way of a multipath route.
+Bytes path(unsigned flags, int interface, const Bytes& attributes) {
+    rtnexthop head{};
+    head.rtnh_len = static_cast<unsigned short>(sizeof(head) + attributes.size());
+    head.rtnh_flags = static_cast<unsigned char>(flags);
+    head.rtnh_ifindex = interface;
+    Bytes bytes;
+    append(bytes, head);
+    bytes.insert(bytes.end(), attributes.begin(), attributes.end());
+    return bytes;
+}
+
+Bytes multipath_message(const std::vector<Bytes>& paths) {
+    rtmsg header{};
+    header.rtm_family = AF_INET;
+    header.rtm_type = RTN_UNICAST;
+    Bytes all;
+    for (const Bytes& one : paths) all.insert(all.end(), one.begin(), one.end());
+    return message(RTM_NEWROUTE, header, {attribute(RTA_MULTIPATH, all)});
+}
+
+Bytes two_paths() {
+    Bytes via{AF_INET6, 0, 0xfe, 0x80};
+    via.resize(18);
+    via.back() = 1;
+    return multipath_message(
+        {path(0, 3, attribute(RTA_GATEWAY, {10, 0, 0, 1})), path(0, 4, attribute(RTA_VIA, via))});
+}
+
 Bytes all_messages() {
     Bytes bytes = route_message();
-    for (const auto& next : {neighbour_message(), neighbour_message(RTM_DELNEIGH), link_message()}) {
+    for (const auto& next :
+         {two_paths(), neighbour_message(), neighbour_message(RTM_DELNEIGH), link_message()}) {
         bytes.insert(bytes.end(), next.begin(), next.end());
     }
     return bytes;
@@ -135,21 +165,21 @@ TEST_CASE("a VLAN interface says its id and what is below it") {
 
 TEST_CASE("routes, neighbours and links are read") {
     const auto messages = parse(all_messages()).value();
-    REQUIRE(messages.size() == 4);
+    REQUIRE(messages.size() == 5);
     const auto& answer = std::get<RouteAnswer>(messages[0]);
     CHECK(answer.sequence == 5);
     CHECK(answer.route.unicast);
     CHECK(answer.route.interface == 3);
     CHECK(answer.route.mtu == 1400);
     CHECK(answer.route.gateway == api::IpAddress::v4({10, 0, 0, 1}));
-    const auto& neighbour = std::get<Neighbour>(messages[1]);
+    const auto& neighbour = std::get<Neighbour>(messages[2]);
     CHECK(neighbour.interface == 3);
     CHECK(neighbour.address == api::IpAddress::v4({10, 0, 0, 1}));
     CHECK(neighbour.mac == api::Mac{{2, 0, 0, 0, 0, 7}});
     CHECK(neighbour.state == NUD_REACHABLE);
     CHECK_FALSE(neighbour.removed);
-    CHECK(std::get<Neighbour>(messages[2]).removed);
-    const auto& link = std::get<Link>(messages[3]);
+    CHECK(std::get<Neighbour>(messages[3]).removed);
+    const auto& link = std::get<Link>(messages[4]);
     CHECK(link.name == "eth1");
     CHECK(link.mtu == 1500);
     CHECK(link.up);
@@ -165,6 +195,36 @@ TEST_CASE("an IPv4 route through an IPv6 gateway is read") {
     via.back() = 1;
     const auto messages = parse(message(RTM_NEWROUTE, header, {attribute(RTA_VIA, via)})).value();
     CHECK(std::get<RouteAnswer>(messages.at(0)).route.gateway == api::IpAddress::parse("fe80::1").value());
+}
+
+TEST_CASE("the ways of a multipath route are read, but for those that the kernel calls dead") {
+    const auto route_of = [](const Bytes& bytes) {
+        return std::get<RouteAnswer>(parse(bytes).value().at(0)).route;
+    };
+    const Path first{3, api::IpAddress::v4({10, 0, 0, 1})};
+    CHECK(route_of(two_paths()).paths ==
+          std::vector<Path>{first, {4, api::IpAddress::parse("fe80::1").value()}});
+    const Bytes gateway = attribute(RTA_GATEWAY, {10, 0, 0, 1});
+    for (const unsigned dead : {RTNH_F_DEAD, RTNH_F_LINKDOWN, RTNH_F_UNRESOLVED}) {
+        const auto route = route_of(multipath_message({path(dead, 9, gateway), path(0, 3, gateway)}));
+        CHECK(route.paths == std::vector<Path>{first});
+    }
+    CHECK(route_of(multipath_message({})).paths.empty());
+    CHECK(route_of(multipath_message({path(0, 5, {})})).paths == std::vector<Path>{{5, std::nullopt}});
+    CHECK(route_of(multipath_message(std::vector<Bytes>(kMaxPaths + 1, path(0, 3, gateway)))).paths.size() ==
+          kMaxPaths);
+}
+
+TEST_CASE("a way whose length lies makes the message an error") {
+    for (const std::uint8_t length : std::initializer_list<std::uint8_t>{0, 7, 0x40, 0xff}) {
+        Bytes one = path(0, 3, attribute(RTA_GATEWAY, {10, 0, 0, 1}));
+        one[0] = length;
+        CAPTURE(static_cast<int>(length));
+        CHECK_FALSE(parse(multipath_message({one})));
+    }
+    Bytes attribute_too_long = path(0, 3, attribute(RTA_GATEWAY, {10, 0, 0, 1}));
+    attribute_too_long[sizeof(rtnexthop)] = 0x20;
+    CHECK_FALSE(parse(multipath_message({attribute_too_long})));
 }
 
 TEST_CASE("odd but legal messages are passed over") {
@@ -226,7 +286,7 @@ TEST_CASE("no cut and no random damage breaks the reader") {
     const Bytes whole = all_messages();
     for (std::size_t size = 0; size <= whole.size(); ++size) {
         const Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
-        if (const auto messages = parse(cut)) CHECK(messages->size() <= 4);
+        if (const auto messages = parse(cut)) CHECK(messages->size() <= 5);
     }
     const unsigned seed = std::random_device{}();
     CAPTURE(seed);

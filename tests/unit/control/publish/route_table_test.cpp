@@ -138,6 +138,76 @@ TEST_CASE("a neighbour that fails or is forgotten keeps its address and is asked
     CHECK(hop(table).destination == other);
 }
 
+TEST_CASE(
+    "of several ways the kernel's choice is taken while it is good, else another, else the choice stays") {
+    const auto second_router = api::IpAddress::parse("10.0.1.1").value();
+    const api::Mac second_mac{{2, 0, 0, 0, 0, 8}};
+    Route route{3, kRouter, 0, true};
+    route.paths = {{3, kRouter}, {4, second_router}};
+    RouteTable table({"eth0", "eth1"});
+    table.update(link(3, "eth1"));
+    table.update(link(4, "eth0"));
+    table.set_route(kBackend, route);
+    const auto second = [&](std::uint16_t state) {
+        return Neighbour{4, second_router, state == NUD_FAILED ? std::nullopt : std::optional(second_mac),
+                         state, false};
+    };
+    CHECK_FALSE(hop(table).resolved);
+    CHECK_MESSAGE(table.to_ask(10).size() == 2, "both ways' neighbours are asked for");
+
+    const NextHop by_first{api::EgressPort(1), kPortMac, kRouterMac, 1500, true, ""};
+    const NextHop by_second{api::EgressPort(0), kPortMac, second_mac, 1500, true, ""};
+    table.update(second(NUD_REACHABLE));
+    CHECK_MESSAGE(hop(table) == by_second, "the first is not known yet");
+    table.update(neighbour(NUD_REACHABLE));
+    CHECK(hop(table) == by_first);
+
+    table.update(neighbour(NUD_FAILED, std::nullopt));
+    CHECK(hop(table) == by_second);
+    table.update(neighbour(NUD_INCOMPLETE, std::nullopt));
+    CHECK_MESSAGE(hop(table) == by_second, "asked for once more, it has not answered");
+    table.update(second(NUD_FAILED));
+    CHECK_MESSAGE(hop(table) == by_first, "both failed: the kernel's choice, at its last address");
+    table.update(second(NUD_REACHABLE));
+    table.update(neighbour(NUD_REACHABLE));
+    CHECK(hop(table) == by_first);
+
+    auto silent = link(3, "eth1");
+    silent.carrier = false;
+    table.update(silent);
+    CHECK(hop(table) == by_second);
+    auto down = link(3, "eth1");
+    down.up = false;
+    table.update(down);
+    CHECK(hop(table) == by_second);
+    table.update(link(3, "eth9"));
+    CHECK_MESSAGE(hop(table) == by_second, "the first leaves by no port of ours");
+    table.update(link(3, "eth1"));
+    CHECK(hop(table) == by_first);
+}
+
+TEST_CASE("destinations whose way is no good spread over the good ones, the same every time") {
+    RouteTable table({"eth0"});
+    table.update(link(3, "eth0"));
+    Route route{3, kRouter, 0, true};
+    for (std::uint8_t i = 1; i <= 4; ++i) {
+        const auto router = api::IpAddress::v4({10, 0, 0, i});
+        route.paths.push_back({3, router});
+        const std::uint16_t state = i == 1 ? NUD_FAILED : NUD_REACHABLE;
+        table.update(Neighbour{3, router, api::Mac{{2, 0, 0, 0, 1, i}}, state, false});
+    }
+    for (std::uint8_t i = 1; i <= 200; ++i) table.set_route(api::IpAddress::v4({10, 1, 0, i}), route);
+    std::map<std::uint8_t, int> counts;
+    const auto hops = table.next_hops();
+    for (const auto& [destination, hop] : hops) ++counts[hop.destination.bytes[5]];
+    REQUIRE(counts.size() == 3);
+    for (const auto& [router, count] : counts) {
+        CAPTURE(router);
+        CHECK(count >= 40);
+    }
+    CHECK(table.next_hops() == hops);
+}
+
 TEST_CASE("neighbours that nobody uses are of no interest") {
     auto table = table_with_router();
     (void)table.next_hops();
