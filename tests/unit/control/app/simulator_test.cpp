@@ -1,9 +1,10 @@
 // Random histories of faults, drains, reloads and restarts against rules that must hold at every moment.
 #include <cstdlib>
-#include <random>
+#include <map>
 #include <set>
+#include <string>
 
-#include "tests/unit/control/app/world.h"
+#include "tests/unit/control/app/disturbances.h"
 
 using namespace detour;
 using namespace detour::test;
@@ -13,20 +14,16 @@ namespace {
 
 class History {
   public:
-    explicit History(std::uint64_t seed) : random_(seed), world_(make_config()) {
-        offer();
-        world_.boot();
-        if (below(2) == 0) world_.making = std::chrono::milliseconds(below(600));
-    }
+    explicit History(std::uint64_t seed) : faults_(seed), world_(faults_.world()) {}
 
     void run() {
-        const unsigned steps = 8 + below(12);
+        const unsigned steps = 8 + faults_.below(12);
         for (unsigned i = 0; i < steps; ++i) {
-            disturb();
-            if (below(3) == 0) offer();
-            const unsigned slices = 1 + below(12);
+            faults_.disturb();
+            if (faults_.below(3) == 0) faults_.offer();
+            const unsigned slices = 1 + faults_.below(12);
             for (unsigned slice = 0; slice < slices; ++slice) {
-                run_slice(nanoseconds(std::chrono::milliseconds(20 + below(900))));
+                run_slice(nanoseconds(std::chrono::milliseconds(20 + faults_.below(900))));
                 check_always();
             }
         }
@@ -35,105 +32,25 @@ class History {
     World& world() { return world_; }
 
   private:
-    unsigned below(unsigned limit) { return static_cast<unsigned>(random_() % limit); }
-
-    config::Config make_config() {
-        Shape shape;
-        shape.sites.clear();
-        const unsigned sites = 2 + below(3);
-        static const char* kNames[] = {"pangyo", "anyang", "chuncheon", "gasan"};
-        for (unsigned i = 0; i < sites; ++i) shape.sites.emplace_back(kNames[i]);
-        shape.pools = 1 + below(3);
-        shape.backends = 1 + below(3);
-        config::Config config = sample_config(shape);
-        config.failover.auto_return_within = 60s;
-        config.failover.max_dark_sites = below(3);
-        config.failover.flap_hold = below(3) == 0 ? 0ms : 500ms;
-        config.failover.flap_hold_most = 8s;
-        config.failover.flap_forget = 20s;
-        config.pop.share = 0.25;
-        for (config::Site& site : config.sites) {
-            site.tier = static_cast<config::SiteTier>(below(4) == 0 ? below(4) : 0);
-            if (below(2) == 0) site.capacity.new_flows = 400 + below(4000);
-            if (below(3) == 0) site.domain = {"kr", "campus"};
-        }
-        for (config::Pool& pool : config.pools) {
-            pool.min_sites = below(3);
-            pool.priority = 1 + below(3);
-        }
-        if (config.pools.size() > 1 && below(2) == 0) {
-            config.pools[1].depends_on = {config.pools[0].name};
-            config.pools[1].follow = below(2) == 0;
-        }
-        if (below(3) == 0) write_once(config.pools.back());
-        return config;
-    }
-
-    /// What the pools offer, and what their data layer says.
-    void offer() {
-        for (const config::Pool& pool : world_.config().pools) world_.offered[pool.name] = below(600);
-        world_.primaries.clear();
-        if (below(4) > 0) world_.primaries.insert(any_site());
-        if (below(8) == 0) world_.primaries.insert(any_site());
-        world_.mute.clear();
-        if (below(6) == 0) world_.mute.insert(any_site());
-    }
-
-    [[nodiscard]] const std::string& any_site() {
-        return world_.config().sites[below(static_cast<unsigned>(world_.config().sites.size()))].name;
-    }
-
-    void disturb() {
-        static const Cause kFaults[] = {Cause::kTimeout, Cause::kTimeout, Cause::kRefused, Cause::kBadStatus};
-        switch (below(12)) {
-            case 0:
-            case 1:
-            case 2:
-                world_.behave(any_site(), kFaults[below(4)]);
-                break;
-            case 3:
-            case 4:
-            case 5:
-                world_.behave(any_site(), Cause::kOk);
-                break;
-            case 6: {
-                const auto& pool =
-                    world_.config().pools[below(static_cast<unsigned>(world_.config().pools.size()))];
-                const auto& backend = pool.backends[below(static_cast<unsigned>(pool.backends.size()))];
-                world_.behaviour[backend.address] = below(2) == 0 ? Cause::kOk : kFaults[below(4)];
-                break;
-            }
-            case 7:
-                (void)world_.drain(any_site(), std::chrono::milliseconds(1000 + below(60'000)), below(3) == 0,
-                                   below(4) == 0);
-                break;
-            case 8:
-                (void)world_.undrain(any_site());
-                break;
-            case 9:
-                world_.restart_control();
-                break;
-            case 10:
-                if (below(2) == 0)
-                    world_.blank_fast_path();
-                else
-                    world_.acks[any_site()] = below(2) == 0;
-                break;
-            default: {
-                config::Config config = world_.config();
-                std::shuffle(config.pools.begin(), config.pools.end(), random_);
-                config.pools[0].backends[0].weight = 1 + below(200);
-                config.sites[0].capacity.new_flows = below(2) == 0 ? 0 : 400 + below(4000);
-                world_.reload(config);
-            }
-        }
-    }
-
     void run_slice(nanoseconds duration) {
         const std::size_t first_event = world_.events.size();
         const std::set<std::string> before = taking();
-        world_.run(duration);
+        const bool held = on_hold();
+        faults_.run(duration);
         check_rails(first_event, before);
+        if (held && on_hold()) check_hold(first_event);
+    }
+    [[nodiscard]] bool on_hold() { return world_.engine().intents().hold.has_value(); }
+
+    /// Under a hold automation takes nothing away and brings nothing back.
+    void check_hold(std::size_t first_event) {
+        for (std::size_t i = first_event; i < world_.events.size(); ++i) {
+            const Event& event = world_.events[i];
+            const bool verdict = event.kind == EventKind::kVerdict && event.to == "dark";
+            if (verdict) CHECK(event.from == "drained");  // a drain that ended shows what is below it
+            CHECK(event.kind != EventKind::kRampStarted);
+            CHECK(event.kind != EventKind::kStrand);
+        }
     }
 
     /// Sites that take new flows of some pool.
@@ -144,27 +61,26 @@ class History {
         return sites;
     }
 
-    /// What automation took away for answering badly, by the rule that each verdict names: never more sites
-    /// at a time than max_dark_sites, and never one without which a pool has less than min_sites.
+    /// What automation took away for answering badly: never more sites at a time than max_dark_sites, and, by
+    /// the rule that each verdict names, never one without which a pool has less than min_sites.
     void check_rails(std::size_t first_event, const std::set<std::string>& before) {
-        const app::Snapshot seen = world_.engine().snapshot(world_.now());
         std::set<std::string> taken;
         std::set<std::string> came = before;  // those that took flows at some moment
         for (std::size_t i = first_event; i < world_.events.size(); ++i) {
             const Event& event = world_.events[i];
             if (event.kind == EventKind::kSwitch && event.to != "0") came.insert(event.site);
-            if (event.kind != EventKind::kVerdict) continue;
-            if (event.to != "dark") {
-                badly_.erase(event.site);
-            } else if (event.rule.find("counts for max_dark_sites") != std::string::npos) {
-                badly_.insert(event.site);
-                // One that an operator had drained was his to take; its drain's end takes nothing away.
-                if (event.from != "drained") taken.insert(event.site);
-            }
+            // One that an operator had drained was his to take; its drain's end takes nothing away.
+            if (event.kind != EventKind::kVerdict || event.to != "dark" || event.from == "drained") continue;
+            const bool badly = event.rule.find("counts for max_dark_sites") != std::string::npos ||
+                               event.rule.find("passive signal") != std::string::npos;
+            if (badly) taken.insert(event.site);
         }
-        for (const app::SiteStatus& site : seen.sites)
-            if (site.phase != Phase::kDark) badly_.erase(site.name);
-        CHECK(badly_.size() <= world_.config().failover.max_dark_sites);
+        const auto kept = app::decode_state(world_.state_file).value();
+        const auto away = std::ranges::count_if(kept.sites, [](const auto& site) {
+            return site.second.phase == Phase::kDark && site.second.bad_answers;
+        });
+        CHECK(static_cast<std::uint32_t>(away) <= world_.config().failover.max_dark_sites);
+        const app::Snapshot seen = world_.engine().snapshot(world_.now());
         for (const std::string& site : taken) {
             CAPTURE(site);
             // Others may have gone meanwhile, for being silent or drained.
@@ -174,7 +90,7 @@ class History {
             for (const app::PoolStatus& pool : seen.pools) {
                 CAPTURE(pool.name);
                 const bool here = std::any_of(pool.sites.begin(), pool.sites.end(), [&](const auto& part) {
-                    return part.site == site && part.up + part.down + part.unknown > 0;
+                    return part.site == site && part.up + part.down + part.unknown > 0 && part.weight > 0;
                 });
                 if (here && !pool.single_writer) CHECK(others.size() >= pool.min_sites);
             }
@@ -196,7 +112,8 @@ class History {
             const Gate gate = world_.fast.gate(site.id);
             CHECK(gate == site.gate);  // the fast path has what the engine says
             const bool out = site.verdict == failover::Verdict::kDrained || site.phase == Phase::kDark;
-            if (out && another && gate.admit > failover::kLastResort) {
+            const api::Admit most = site.trickle ? failover::kRampFloor : failover::kLastResort;
+            if (out && another && gate.admit > most) {
                 FAIL_CHECK("takes new flows while another site may");
             }
             if (!gate.keep) CHECK(site.phase == Phase::kDark);
@@ -206,7 +123,8 @@ class History {
         // Automation never takes the last site away.
         bool any_live = false;
         for (const app::SiteStatus& site : seen.sites) {
-            any_live |= site.phase != Phase::kDark || site.verdict == failover::Verdict::kDrained;
+            any_live |=
+                site.phase != Phase::kDark || site.trickle || site.verdict == failover::Verdict::kDrained;
         }
         CHECK(any_live);
         for (const app::PoolStatus& pool : seen.pools) {
@@ -221,6 +139,7 @@ class History {
 
     /// The limits are those of the capacity, and what is planned keeps within them.
     void check_room(const app::SiteStatus& site) {
+        if (on_hold()) return;  // nobody gives room out anew
         const config::Site& described = *world_.config().find_site(site.name);
         const auto limit = world_.fast.limits.find(site.id);
         const double most = static_cast<double>(described.capacity.new_flows) * world_.config().pop.share;
@@ -243,24 +162,31 @@ class History {
             const bool open = world_.fast.gate(site->id, pool.id).admit > api::kAdmitNone &&
                               world_.fast.gate(site->id).admit > api::kAdmitNone;
             if (open) takes.push_back(part.site);
-            const bool good = site->verdict == failover::Verdict::kHealthy && part.up > 0 && part.down == 0;
+            const bool good = site->verdict == failover::Verdict::kHealthy && part.down == 0 &&
+                              part.weight > 0 && serves(seen, pool.name, part.site);
             if (good && part.verdict == failover::Verdict::kHealthy) ++fit;
         }
         if (pool.single_writer) {
             CHECK(takes.size() <= 1);
             for (const std::string& site : takes) CHECK(site == pool.writer);
-        } else if (fit > 0) {
+        } else if (fit > 0 && !on_hold()) {
             CHECK_FALSE(takes.empty());  // a healthy site is never shut to a pool that has no other
         }
     }
 
+    /// A backend of the pool there is up, not drained and has a weight.
+    [[nodiscard]] static bool serves(const app::Snapshot& seen, const std::string& pool,
+                                     const std::string& site) {
+        return std::ranges::any_of(seen.backends, [&](const app::BackendStatus& backend) {
+            return backend.pool == pool && backend.site == site && backend.state == health::State::kUp &&
+                   !backend.drained && backend.weight > 0;
+        });
+    }
+
     /// Faults stop: everything comes back, or is held until an operator says so.
     void heal() {
-        for (const config::Site& site : world_.config().sites) world_.behave(site.name, Cause::kOk);
-        for (const config::Pool& pool : world_.config().pools) world_.offered[pool.name] = 0;
-        world_.mute.clear();
-        world_.primaries = {world_.config().sites[0].name};
-        world_.run(100s);
+        faults_.stop();
+        faults_.run(60s);
         check_always();
         for (const config::Site& site : world_.config().sites) {
             const app::SiteStatus status = world_.site(site.name);
@@ -270,7 +196,7 @@ class History {
             CHECK((whole || status.held || status.verdict == failover::Verdict::kDrained));
             if (!whole) (void)world_.undrain(site.name);
         }
-        world_.run(15s);
+        faults_.run(15s);
         for (const app::SiteStatus& site : world_.engine().snapshot(world_.now()).sites) {
             CAPTURE(site.name);
             CHECK(site.verdict == failover::Verdict::kHealthy);
@@ -287,10 +213,18 @@ class History {
         }
     }
 
-    std::mt19937_64 random_;
-    World world_;
-    std::set<std::string> badly_;  ///< dark for answering badly
+    Disturbances faults_;
+    World& world_;
 };
+
+/// An event's kind; of a site that goes dark, by which rule.
+std::string what(const Event& event) {
+    if (event.kind != EventKind::kVerdict || event.to != "dark")
+        return std::string(app::to_string(event.kind));
+    if (event.rule.starts_with("BFD")) return "dark-bfd";
+    if (event.rule.starts_with("passive")) return "dark-clients";
+    return event.rule.find("max_dark_sites") != std::string::npos ? "dark-badly" : "dark-silent";
+}
 
 }  // namespace
 
@@ -303,10 +237,23 @@ TEST_CASE("random histories keep every rule, and everything recovers or is held 
                                 : many != nullptr ? std::strtoull(many, nullptr, 10)
                                                   : 10'000;
     MESSAGE("seeds " << first << " … " << first + count - 1);
+    std::map<std::string, unsigned> met;
     for (std::uint64_t seed = first; seed < first + count; ++seed) {
         CAPTURE(seed);
         History history(seed);
         history.run();
+        for (const Event& event : history.world().events) ++met[what(event)];
         if (one != nullptr) MESSAGE(history.world().log());
+    }
+    std::string all;
+    for (const auto& [kind, times] : met) all += " " + kind + " " + std::to_string(times);
+    MESSAGE("met:" << all);
+    if (count < 1000) return;
+    // It has seen what it is there for.
+    for (const char* kind :
+         {"bfd", "hold", "release", "weight", "drain", "undrain", "drain_expired", "strand", "pool_verdict",
+          "writer", "dark-silent", "dark-badly", "dark-bfd", "dark-clients"}) {
+        CAPTURE(kind);
+        CHECK(met[kind] > 10);
     }
 }
