@@ -502,3 +502,26 @@ TEST_CASE("idle flows are forgotten by the sweep, live ones are not") {
     fast.sweep();
     CHECK(fast.worker->flows_v4.used() == 1);
 }
+
+TEST_CASE("a TCP flow seen once is forgotten after 2 minutes, a confirmed one is not") {
+    FastPath fast(make_plan());
+    const Client once{fast, false, 1};
+    const Client twice{fast, false, 2};
+    CHECK(once.data().reason == Reason::kForwardedMid);
+    CHECK(twice.data().reason == Reason::kForwardedMid);
+    CHECK(twice.data(150).reason == Reason::kForwardedPinned);
+    std::uint64_t generation = 1;
+    const auto live = [&] {
+        api::ForwardingPlan plan = make_plan();
+        plan.generation = api::Generation{++generation};
+        fast.apply(plan);
+        fast.sweep();
+        return fast.worker->flows_v4.used();
+    };
+    fast.advance(seconds(118));
+    CHECK(live() == 2);
+    fast.advance(seconds(6));
+    CHECK(live() == 1);
+    CHECK(twice.data(200).reason == Reason::kForwardedPinned);
+    CHECK(once.data(200).reason == Reason::kForwardedMid);
+}

@@ -6,6 +6,7 @@
 using namespace detour;
 using namespace detour::support;
 using api::Reason;
+using std::chrono::seconds;
 
 namespace {
 
@@ -36,6 +37,39 @@ TEST_CASE("a UDP flow is pinned; a drain leaves it, a dark site's flow moves and
             fast.host.set_site(site, {});
             CHECK(datagram(fast, v6, 7000).backend == third.backend);
         }
+    }
+}
+
+TEST_CASE(
+    "a UDP flow that speaks in both its first minutes is forgotten after 3 idle ones, one seen once after "
+    "2") {
+    for (const bool v6 : {false, true}) {
+        FastPath fast(make_plan());
+        std::uint64_t generation = 1;
+        // A sweep is over when it has seen every entry of a generation.
+        const auto live = [&] {
+            api::ForwardingPlan plan = make_plan();
+            plan.generation = api::Generation{++generation};
+            fast.apply(plan);
+            fast.sweep();
+            return v6 ? fast.worker->flows_v6.used() : fast.worker->flows_v4.used();
+        };
+        CHECK(datagram(fast, v6, 7000).reason == Reason::kForwardedNew);
+        CHECK(datagram(fast, v6, 7000).reason == Reason::kForwardedPinned);
+        CHECK(datagram(fast, v6, 7001).reason == Reason::kForwardedNew);
+        fast.advance(seconds(118));
+        CHECK(live() == 2);
+        fast.advance(seconds(6));
+        CHECK_MESSAGE(live() == 1, "seen once: 2 minutes");
+        CHECK(datagram(fast, v6, 7001).reason == Reason::kForwardedNew);
+        fast.advance(seconds(52));
+        CHECK_MESSAGE(live() == 2, "176 s: the first is still known");
+        CHECK(datagram(fast, v6, 7000).reason == Reason::kForwardedPinned);
+        fast.advance(seconds(176));
+        CHECK_MESSAGE(live() == 1, "a packet began its time anew");
+        fast.advance(seconds(8));
+        CHECK_MESSAGE(live() == 0, "3 minutes idle");
+        CHECK(datagram(fast, v6, 7000).reason == Reason::kForwardedNew);
     }
 }
 

@@ -5,18 +5,23 @@
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <rte_dev.h>
 #include <rte_eth_ring.h>
 #include <rte_mbuf.h>
 #include <rte_ring.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <thread>
 #include <vector>
 
+#include "dataplane.pb.h"
 #include "dataplane/io/eal.h"
 #include "tests/support/fast_path.h"
 
@@ -182,6 +187,31 @@ Bytes segment(std::uint16_t source, std::uint8_t flags, bool v6 = false) {
     return frame.tcp({.source = source, .destination = 443, .flags = flags}).bytes();
 }
 
+/// Frames in a file of libpcap's format, removed with the object.
+class CaptureFile {
+  public:
+    explicit CaptureFile(const std::vector<Bytes>& frames)
+        : path_(std::filesystem::temp_directory_path() / fmt::format("detour-frames-{}.pcap", ::getpid())) {
+        std::ofstream out(path_, std::ios::binary);
+        const auto put = [&](std::initializer_list<std::uint32_t> words) {
+            for (const std::uint32_t word : words) out.write(reinterpret_cast<const char*>(&word), 4);
+        };
+        put({0xa1b2c3d4, 4U << 16U | 2U, 0, 0, 65535, 1});
+        for (const Bytes& frame : frames) {
+            const auto size = static_cast<std::uint32_t>(frame.size());
+            put({0, 0, size, size});
+            out.write(reinterpret_cast<const char*>(frame.data()), size);
+        }
+    }
+    ~CaptureFile() { std::filesystem::remove(path_); }
+    CaptureFile(const CaptureFile&) = delete;
+    CaptureFile& operator=(const CaptureFile&) = delete;
+    [[nodiscard]] std::string path() const { return path_.string(); }
+
+  private:
+    std::filesystem::path path_;
+};
+
 Bytes arp() {
     Bytes frame(60);
     std::fill_n(frame.begin(), 6, 0xff);
@@ -257,4 +287,43 @@ TEST_CASE("what is not ours and more than the kernel may get is dropped, counted
     host.receive(0, host.mbuf_of(segment(30000, kSyn)));
     Host::wait("the client", [&] { return Host::take(host.backends.out).size() == 1; });
     host.no_buffer_is_lost();
+}
+
+TEST_CASE("frames for which no buffer is free are counted as that, apart from those of full queues") {
+    constexpr std::uint32_t kFrames = 200;
+    const CaptureFile file(std::vector<Bytes>(kFrames, segment(20000, kSyn)));
+    (void)dpdk_pool();
+    // A driver that takes its buffers from the pool as it receives.
+    REQUIRE(rte_eal_hotplug_add("vdev", "net_pcap_short",
+                                fmt::format("rx_pcap={},tx_pcap=/dev/null", file.path()).c_str()) == 0);
+    rte_mempool* small = rte_pktmbuf_pool_create("short", 63, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+    REQUIRE(small != nullptr);
+    std::uint32_t taken = 0;
+    {
+        const auto port = io::EthernetPort::open(
+            {io::PortKind::kDevice, "net_pcap_short", "net_pcap_short", 1}, {"net_pcap_short", small});
+        REQUIRE_MESSAGE(port.has_value(), port.error().to_string());
+        const auto counted = [&] {
+            wire::PortStats stats;
+            port->collect(stats);
+            return stats;
+        };
+        std::array<rte_mbuf*, kFrames> held{};
+        const auto receive = [&] { taken += port->receive(0, std::span(held).subspan(taken, 32)); };
+        receive();
+        CHECK(taken == 32);
+        CHECK(counted().rx_no_mbuf() == 0);
+        for (int i = 0; i < 4; ++i) receive();
+        CHECK(taken == 63);
+        CHECK(counted().rx_no_mbuf() > 0);
+        CHECK(counted().rx_packets() == 63);
+        CHECK(counted().rx_missed() == 0);
+        rte_pktmbuf_free_bulk(held.data(), taken);
+        taken = 0;
+        for (int i = 0; i < 10; ++i) receive();
+        CHECK_MESSAGE(taken != 0, "with buffers it goes on");
+        rte_pktmbuf_free_bulk(held.data(), taken);
+        CHECK(rte_mempool_avail_count(small) == 63);
+    }
+    rte_mempool_free(small);
 }
