@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <string_view>
 
@@ -21,6 +22,8 @@ namespace detour::publish::netlink {
 namespace {
 
 using Bytes = std::span<const std::uint8_t>;
+
+constexpr int kMaxErrno = 4095;
 
 constexpr std::size_t align4(std::size_t size) {
     return (size + 3) & ~std::size_t{3};
@@ -192,7 +195,9 @@ bool parse_one(const nlmsghdr& head, Bytes body, std::vector<Message>& out) {
         case NLMSG_ERROR: {
             nlmsgerr error{};
             if (!read(body, error)) return false;
-            out.emplace_back(Acknowledged{head.nlmsg_seq, -error.error});
+            // An errno, negative; whatever else it says is no success either.
+            const bool is_errno = error.error <= 0 && error.error >= -kMaxErrno;
+            out.emplace_back(Acknowledged{head.nlmsg_seq, is_errno ? -error.error : EPROTO});
             return true;
         }
         case NLMSG_DONE:

@@ -9,7 +9,9 @@
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
+#include <cerrno>
 #include <cstring>
+#include <limits>
 #include <random>
 
 using namespace detour;
@@ -258,6 +260,23 @@ TEST_CASE("odd but legal messages are passed over") {
     const auto infiniband = parse(message(
         RTM_NEWNEIGH, proxy, {attribute(NDA_DST, {1, 2, 3, 4}), attribute(NDA_LLADDR, Bytes(20, 1))}));
     CHECK_FALSE(std::get<Neighbour>(infiniband->at(0)).mac);
+}
+
+TEST_CASE("the kernel's answers are read, and a number that is no errno is no success") {
+    struct Row {
+        int said;
+        int error;
+    };
+    for (const Row& row : {Row{0, 0}, Row{-ENETUNREACH, ENETUNREACH}, Row{5, EPROTO}, Row{-4096, EPROTO},
+                           Row{std::numeric_limits<int>::min(), EPROTO}}) {
+        CAPTURE(row.said);
+        nlmsgerr answer{};
+        answer.error = row.said;
+        const auto messages = parse(message(NLMSG_ERROR, answer, {}, 7)).value();
+        const auto& read = std::get<Acknowledged>(messages.at(0));
+        CHECK(read.sequence == 7);
+        CHECK(read.error == row.error);
+    }
 }
 
 TEST_CASE("a length that lies is an error") {
