@@ -113,34 +113,40 @@ control::Task<control::ConfigDiff> ApiHandlers::diff_config(control::ConfigDiffR
     return service_.diff_config(std::move(request.path));
 }
 
-api::Result<void> ApiHandlers::update_predictor(const Snapshot& snapshot) {
-    if (!snapshot.plan)
-        return api::fail(api::ErrorCode::kUnavailable, "tracing flows", "there is no plan yet");
-    if (!predictor_ || predicted_ != snapshot.plan->generation) {
-        auto made = plan::Predictor::make(*snapshot.plan, snapshot.site_switches, snapshot.backend_switches);
-        if (!made) return tl::unexpected(made.error());
-        predictor_.emplace(std::move(*made));
-        predicted_ = snapshot.plan->generation;
-        return {};
-    }
-    predictor_->use(snapshot.site_switches, snapshot.backend_switches);
-    return {};
+/// Built beside the loop.
+control::Task<void> ApiHandlers::update_predictor() {
+    using Reply = control::Outcome<void>;
+    const auto plan = service_.snapshot().plan;
+    if (plan == nullptr)
+        co_return Reply(tl::unexpect,
+                        ApiError(api::ErrorCode::kUnavailable, "tracing flows", "there is no plan yet"));
+    if (predictor_ && predicted_ == plan->generation) co_return Reply();
+    const auto work = [&plan] { return std::optional(plan::Predictor::make(*plan, {}, {})); };
+    auto made = co_await service_.beside(work);
+    if (!*made) co_return Reply(tl::unexpect, ApiError(made->error()));
+    predictor_.emplace(std::move(**made));
+    predicted_ = plan->generation;
+    co_return Reply();
 }
 
-control::Outcome<std::vector<control::FlowPlacement>> ApiHandlers::trace(
+control::Task<std::vector<control::FlowPlacement>> ApiHandlers::trace(
     std::span<const control::FlowQuery> flows) {
+    using Reply = control::Outcome<std::vector<control::FlowPlacement>>;
+    if (auto ready = co_await update_predictor(); !ready) co_return Reply(tl::unexpect, ready.error());
     const Snapshot snapshot = service_.snapshot();
-    if (auto ready = update_predictor(snapshot); !ready) return tl::unexpected<ApiError>(ready.error());
+    predictor_->use(snapshot.site_switches, snapshot.backend_switches);
     std::vector<control::FlowPlacement> placements;
     placements.reserve(flows.size());
     for (const auto& flow : flows) placements.push_back(place(snapshot, *predictor_, flow));
-    return placements;
+    co_return placements;
 }
 
-control::Outcome<control::PlanFailReply> ApiHandlers::plan_fail(std::string_view domain) {
-    const auto& config = service_.config();
+/// Worked out beside the loop: an operator asks this while a site is failing.
+control::Task<control::PlanFailReply> ApiHandlers::plan_fail(std::string domain) {
+    using Reply = control::Outcome<control::PlanFailReply>;
+    const config::Config config = service_.config();
     const auto target = failover::parse_target(domain, config);
-    if (!target) return tl::unexpected<ApiError>(target.error());
+    if (!target) co_return Reply(tl::unexpect, ApiError(target.error()));
     std::set<std::string> failing;
     for (const auto& site : config.sites) {
         const bool named = target->kind == failover::TargetKind::kSite && site.key == target->site;
@@ -149,12 +155,14 @@ control::Outcome<control::PlanFailReply> ApiHandlers::plan_fail(std::string_view
         if (named || within) failing.insert(site.name);
     }
     if (failing.empty()) {
-        return tl::unexpected<ApiError>(ApiError(api::ErrorCode::kInvalidArgument, "predicting a failure",
-                                                 std::string(domain) + " is neither a site nor a domain"));
+        co_return Reply(tl::unexpect, ApiError(api::ErrorCode::kInvalidArgument, "predicting a failure",
+                                               domain + " is neither a site nor a domain"));
     }
-    auto reply = forecast(service_.snapshot(), config, failing);
+    const Snapshot snapshot = service_.snapshot();
+    const auto work = [&] { return forecast(snapshot, config, failing); };
+    auto reply = co_await service_.beside(work);
     reply.domain = domain;
-    return reply;
+    co_return reply;
 }
 
 }  // namespace detour::app

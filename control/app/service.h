@@ -8,14 +8,17 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -128,6 +131,14 @@ class Service {
     [[nodiscard]] const IncidentBook& incidents() const { return incidents_; }
     [[nodiscard]] publish::FastPathClient& fast_path() { return *client_; }
     [[nodiscard]] boost::asio::io_context& io() { return io_; }
+    /// Runs what takes long, or blocks, beside the loop. `work` stays the caller's: a named lambda without
+    /// owned captures, since GCC 12 destroys those of a temporary in a co_await expression twice. What it
+    /// reads may not change meanwhile.
+    template <class F>
+    [[nodiscard]] boost::asio::awaitable<std::invoke_result_t<F&>> beside(F& work) {
+        const auto run = [&work]() -> boost::asio::awaitable<std::invoke_result_t<F&>> { co_return work(); };
+        co_return co_await boost::asio::co_spawn(pool_, run, boost::asio::use_awaitable);
+    }
     [[nodiscard]] bool switches_pending() const { return switches_pending_ > 0; }
 
     /// The kernel's routes changed. Public for tests without a kernel to follow.

@@ -28,9 +28,7 @@ constexpr const char* kApplying = "putting the configuration in force";
 
 /// Off the loop. Read again when a file changed between, so that text and configuration are of one moment.
 awaitable<Service::ReadConfig> Service::read_config(std::string path) {
-    // Named lambdas without owned captures: GCC 12 destroys those of a temporary in a co_await expression
-    // twice.
-    const auto read = [&options = options_, &path]() -> awaitable<ReadConfig> {
+    const auto read = [&options = options_, &path] {
         constexpr int kTries = 5;
         Documents text = read_config_text(path);
         for (int i = 0;; ++i) {
@@ -38,19 +36,17 @@ awaitable<Service::ReadConfig> Service::read_config(std::string path) {
             Documents again = read_config_text(path);
             const bool same = text_mark(again) == text_mark(text);
             text = std::move(again);
-            if (same || i == kTries) co_return ReadConfig{std::move(loaded), std::move(text)};
+            if (same || i == kTries) return ReadConfig{std::move(loaded), std::move(text)};
         }
     };
-    co_return co_await asio::co_spawn(pool_, read, asio::use_awaitable);
+    co_return co_await beside(read);
 }
 
 /// Off the loop: of ten thousand backends it takes longer than a probe may. Under the lock, so that what is
 /// in force stays so meanwhile.
 awaitable<std::vector<std::string>> Service::changes_to(const config::Config& next) {
-    const auto work = [&now = config(), &next]() -> awaitable<std::vector<std::string>> {
-        co_return describe_changes(now, next);
-    };
-    co_return co_await asio::co_spawn(pool_, work, asio::use_awaitable);
+    const auto work = [&now = config(), &next] { return describe_changes(now, next); };
+    co_return co_await beside(work);
 }
 
 ApiError Service::refuse_config(const std::vector<config::Mistake>& mistakes) {
@@ -71,14 +67,14 @@ ApiError Service::refuse_config(const std::vector<config::Mistake>& mistakes) {
 awaitable<api::Result<void>> Service::keep_for_trial(Trial trial) {
     const std::string folder = config().control.state_dir;
     const Documents before = options_.config_text;
-    const auto keep = [&]() -> awaitable<api::Result<void>> { co_return begin_trial(folder, before, trial); };
-    co_return co_await asio::co_spawn(pool_, keep, asio::use_awaitable);
+    const auto keep = [&] { return begin_trial(folder, before, trial); };
+    co_return co_await beside(keep);
 }
 
 /// On disk too, off the loop: a disk may take seconds.
 awaitable<api::Result<void>> Service::forget_trial(std::string folder) {
-    const auto forget = [&]() -> awaitable<api::Result<void>> { co_return end_trial(folder); };
-    auto forgotten = co_await asio::co_spawn(pool_, forget, asio::use_awaitable);
+    const auto forget = [&] { return end_trial(folder); };
+    auto forgotten = co_await beside(forget);
     if (!forgotten && !stopped_)
         note(EventKind::kAlarm,
              "a restart may take the configuration back: " + forgotten.error().to_string());
@@ -225,12 +221,12 @@ awaitable<void> Service::take_back() {
     Trial trial = *counters_.trial;
     trial.taken_back = true;
     const std::string folder = config().control.state_dir;
-    const auto read = [&]() -> awaitable<ReadConfig> {
+    const auto read = [&] {
         config::Loaded before = options_.load(config_before(folder));
         (void)write_trial(folder, trial);
-        co_return ReadConfig{std::move(before), read_config_text(config_before(folder))};
+        return ReadConfig{std::move(before), read_config_text(config_before(folder))};
     };
-    ReadConfig before = co_await asio::co_spawn(pool_, read, asio::use_awaitable);
+    ReadConfig before = co_await beside(read);
     counters_.trial = trial;
     std::string said = "the configuration was not confirmed in time: the one before is in force again";
     if (!before.loaded) {
@@ -260,8 +256,8 @@ awaitable<control::Outcome<control::ConfigDiff>> Service::diff_config(std::strin
     for (const auto& backend : figures_.stats().backends()) {
         input.flows[api::BackendId(static_cast<std::uint16_t>(backend.backend()))] = backend.flows();
     }
-    const auto work = [&input]() -> awaitable<api::Result<control::ConfigDiff>> { co_return preview(input); };
-    auto diff = co_await asio::co_spawn(pool_, work, asio::use_awaitable);
+    const auto work = [&input] { return preview(input); };
+    auto diff = co_await beside(work);
     if (!diff) co_return Reply(tl::unexpect, diff.error());
     co_return std::move(*diff);
 }

@@ -192,7 +192,7 @@ asio::awaitable<HttpReply> Router::dispatch(HttpRequest request) {
     const bool reads = request.method == "GET" || request.method == "HEAD";
     if (is_get_path(path)) {
         if (!reads) co_return not_allowed(request.method, path, "GET, HEAD");
-        co_return get(request);
+        co_return co_await get(std::move(request));
     }
     if (holds(kPostPaths, path)) {
         if (request.method != "POST") co_return not_allowed(request.method, path, "POST");
@@ -202,19 +202,36 @@ asio::awaitable<HttpReply> Router::dispatch(HttpRequest request) {
                                    "there is no such path; see docs/api.md"));
 }
 
-HttpReply Router::get(const HttpRequest& request) {
+/// Of ten thousand backends the text takes longer than a probe's answer may wait.
+template <class Write>
+asio::awaitable<HttpReply> Router::written_elsewhere(Write write) {
+    auto text = co_await elsewhere(context_.heavy, std::move(write));
+    co_return HttpReply{.body = std::move(text)};
+}
+
+asio::awaitable<HttpReply> Router::get(HttpRequest request) {
     const std::string_view path = path_of(request.target);
-    if (path == "/v1/version") return json_reply(handlers_.version());
-    if (path == "/v1/status") return json_reply(handlers_.status());
-    if (path == "/v1/sites") return json_reply(handlers_.sites());
-    if (path == "/v1/pools") return json_reply(handlers_.pools());
-    if (path == "/v1/backends") return json_reply(handlers_.backends());
-    if (path == "/v1/events") return events(request.target);
-    if (path == "/v1/config") return json_reply(handlers_.config());
-    if (path == "/v1/plan") return plan(request.target);
-    if (path == "/v1/incidents") return incidents(request.target);
-    return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
-            .body = render_metrics(handlers_.metrics(), context_.api_metrics())};
+    if (path == "/v1/version") co_return json_reply(handlers_.version());
+    if (path == "/v1/status") co_return json_reply(handlers_.status());
+    if (path == "/v1/sites") co_return json_reply(handlers_.sites());
+    if (path == "/v1/pools") {
+        auto write = [pools = handlers_.pools()] { return to_json(pools) + "\n"; };
+        co_return co_await written_elsewhere(std::move(write));
+    }
+    if (path == "/v1/backends") {
+        auto write = [backends = handlers_.backends()] { return to_json(backends) + "\n"; };
+        co_return co_await written_elsewhere(std::move(write));
+    }
+    if (path == "/v1/events") co_return events(request.target);
+    if (path == "/v1/config") co_return json_reply(handlers_.config());
+    if (path == "/v1/plan") co_return co_await plan(std::move(request.target));
+    if (path == "/v1/incidents") co_return incidents(request.target);
+    auto write = [input = handlers_.metrics(), api = context_.api_metrics()] {
+        return render_metrics(input, api);
+    };
+    auto reply = co_await written_elsewhere(std::move(write));
+    reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    co_return reply;
 }
 
 HttpReply Router::events(std::string_view target) {
@@ -237,14 +254,14 @@ HttpReply Router::incidents(std::string_view target) {
     return json_reply(handlers_.incident(**number));
 }
 
-HttpReply Router::plan(std::string_view target) {
+asio::awaitable<HttpReply> Router::plan(std::string target) {
     const auto domain = query_value(target, "fail");
-    if (!domain) return error_reply(domain.error());
+    if (!domain) co_return error_reply(domain.error());
     if (!*domain || (*domain)->empty()) {
-        return error_reply(ApiError(api::ErrorCode::kInvalidArgument, "reading the query",
-                                    "fail is missing; expected ?fail=SITE or ?fail=DOMAIN"));
+        co_return error_reply(ApiError(api::ErrorCode::kInvalidArgument, "reading the query",
+                                       "fail is missing; expected ?fail=SITE or ?fail=DOMAIN"));
     }
-    return json_reply(handlers_.plan_fail(**domain));
+    co_return json_reply(co_await bounded(handlers_.plan_fail(**domain), context_, "predicting a failure"));
 }
 
 asio::awaitable<HttpReply> Router::post(HttpRequest request) {
@@ -326,8 +343,7 @@ asio::awaitable<HttpReply> Router::inspect(HttpRequest request) {
     auto page = co_await bounded(handlers_.read_capture(*asked), context_, "reading a capture");
     if (!page) co_return error_reply(page.error());
     auto write = [held = std::move(*page)] { return to_json(held) + "\n"; };
-    auto text = co_await elsewhere(context_.heavy, std::move(write));
-    co_return HttpReply{.body = std::move(text)};
+    co_return co_await written_elsewhere(std::move(write));
 }
 
 asio::awaitable<HttpReply> Router::trace(std::string body) {
@@ -340,7 +356,7 @@ asio::awaitable<HttpReply> Router::trace(std::string body) {
     const std::span<const FlowQuery> all(*flows);
     while (placements.size() < all.size()) {
         const std::size_t begin = placements.size();
-        auto part = handlers_.trace(all.subspan(begin, std::min(kTraceChunk, all.size() - begin)));
+        auto part = co_await handlers_.trace(all.subspan(begin, std::min(kTraceChunk, all.size() - begin)));
         if (!part) co_return error_reply(part.error());
         if (part->size() != std::min(kTraceChunk, all.size() - begin)) {
             co_return error_reply(
@@ -351,8 +367,7 @@ asio::awaitable<HttpReply> Router::trace(std::string body) {
         co_await asio::post(context_.loop, asio::use_awaitable);
     }
     auto write = [held = std::move(placements)] { return to_json(held) + "\n"; };
-    auto text = co_await elsewhere(context_.heavy, std::move(write));
-    co_return HttpReply{.body = std::move(text)};
+    co_return co_await written_elsewhere(std::move(write));
 }
 
 }  // namespace detour::control

@@ -67,9 +67,11 @@ class Router {
     boost::asio::awaitable<HttpReply> config(HttpRequest request);
     boost::asio::awaitable<HttpReply> trace(std::string body);
     boost::asio::awaitable<HttpReply> inspect(HttpRequest request);
-    HttpReply get(const HttpRequest& request);
+    boost::asio::awaitable<HttpReply> get(HttpRequest request);
+    template <class Write>
+    boost::asio::awaitable<HttpReply> written_elsewhere(Write write);
     HttpReply events(std::string_view target);
-    HttpReply plan(std::string_view target);
+    boost::asio::awaitable<HttpReply> plan(std::string target);
     HttpReply incidents(std::string_view target);
 
     Handlers& handlers_;

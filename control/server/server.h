@@ -52,13 +52,13 @@ class Handlers {
     virtual Task<IntentReply> confirm_config() = 0;
     virtual Task<ConfigDiff> diff_config(ConfigDiffRequest request) = 0;
     /// One placement per flow, in order. Called with at most 2048 flows at a time, the loop runs in between.
-    virtual Outcome<std::vector<FlowPlacement>> trace(std::span<const FlowQuery> flows) = 0;
+    virtual Task<std::vector<FlowPlacement>> trace(std::span<const FlowQuery> flows) = 0;
     /// What the fast path's own stages would do with one packet.
     virtual Task<PacketTrace> trace_packet(PacketTraceRequest request) = 0;
     /// Starts a capture; its page is empty.
     virtual Task<CapturePage> capture(CaptureRequest request) = 0;
     virtual Task<CapturePage> read_capture(CaptureReadRequest request) = 0;
-    virtual Outcome<PlanFailReply> plan_fail(std::string_view domain) = 0;
+    virtual Task<PlanFailReply> plan_fail(std::string domain) = 0;
 };
 
 struct Limits {

@@ -144,19 +144,19 @@ class FakeHandlers : public Handlers {
         reply.packets.resize(2);
         co_return reply;
     }
-    Outcome<std::vector<FlowPlacement>> trace(std::span<const FlowQuery> flows) override {
+    Task<std::vector<FlowPlacement>> trace(std::span<const FlowQuery> flows) override {
         ++trace_calls;
         std::vector<FlowPlacement> result;
         for (const FlowQuery& flow : flows) {
             result.push_back(
                 {"pangyo", flow.source.to_string(), fmt::format("{}", flow.source_port.value())});
         }
-        return result;
+        co_return result;
     }
-    Outcome<PlanFailReply> plan_fail(std::string_view domain) override {
+    Task<PlanFailReply> plan_fail(std::string domain) override {
         PlanFailReply reply;
         reply.domain = domain;
-        return reply;
+        co_return reply;
     }
 
     std::atomic<std::uint64_t> last_event = 0;
