@@ -100,6 +100,8 @@ Engine::Impl::Impl(config::Config config, StoredState state, StoredIntents inten
     rebuild();
     for (SiteState& site : fleet_.sites) {
         site.since = now.wall;
+        if (const auto flaps = state.flaps.find(site.key); flaps != state.flaps.end())
+            site.flaps = flaps->second;
         const auto saved = state.sites.find(site.key);
         if (saved == state.sites.end()) continue;
         site.admission.restore(saved->second, rules(site), now);
@@ -411,10 +413,11 @@ void Engine::Impl::save_if_changed() {
     for (const SiteState& site : fleet_.sites) state_dirty_ |= site.saved != site.admission.record();
     if (!state_dirty_) return;
     state_dirty_ = false;
-    StateToWrite state{generation_, ids_, {}};
+    StateToWrite state{generation_, ids_, {}, {}};
     for (SiteState& site : fleet_.sites) {
         site.saved = site.admission.record();
         state.sites[site.key] = site.saved;
+        if (site.flaps.noted() > 0) state.flaps[site.key] = site.flaps;
     }
     out_.state = std::move(state);
 }

@@ -1,5 +1,6 @@
 #include "control/app/state_store.h"
 
+#include <cmath>
 #include <functional>
 #include <unordered_map>
 
@@ -119,6 +120,11 @@ bool decode_line(LineReader& in, StoredState& state) {
         decode_record(in, state);
     } else if (name == "trickle") {
         state.sites[in.text()].trickle = true;
+    } else if (name == "flaps") {
+        const std::string key = in.text();
+        const auto thousandths = in.number<std::uint32_t>();
+        const health::WallTime at{health::nanoseconds{in.number<std::int64_t>()}};
+        state.flaps[key] = failover::Flaps(thousandths / 1000.0, at);
     } else {
         return decode_space(in, "site", state.ids.sites) || decode_space(in, "vip", state.ids.vips) ||
                decode_space(in, "pool", state.ids.pools) || decode_space(in, "backend", state.ids.backends);
@@ -226,7 +232,8 @@ tl::unexpected<api::Error> bad_line(std::string_view kind, std::size_t index, co
 }
 
 std::string encode_parts(api::Generation generation, const plan::Ids& ids,
-                         const std::map<std::string, failover::AdmissionRecord>& sites) {
+                         const std::map<std::string, failover::AdmissionRecord>& sites,
+                         const std::map<std::string, failover::Flaps>& flaps) {
     TextWriter out(kState);
     out.line("generation", generation.value());
     encode_space(out, "site", ids.sites);
@@ -236,17 +243,21 @@ std::string encode_parts(api::Generation generation, const plan::Ids& ids,
     for (const auto& [vip, pool] : ids.pool_of_vip) out.line("pool-of-vip", vip.to_string(), pool.value());
     for (const auto& [name, pool] : ids.pool_names) out.line("pool-name", name, pool.value());
     for (const auto& [key, record] : sites) encode_record(out, key, record);
+    for (const auto& [key, value] : flaps) {
+        const auto thousandths = static_cast<std::uint64_t>(std::llround(value.noted() * 1000));
+        out.line("flaps", key, thousandths, value.at().value.count());
+    }
     return out.finish();
 }
 
 }  // namespace
 
 std::string encode(const StoredState& state) {
-    return encode_parts(state.generation, state.ids, state.sites);
+    return encode_parts(state.generation, state.ids, state.sites, state.flaps);
 }
 
 std::string encode(const StateToWrite& state) {
-    return encode_parts(state.generation, *state.ids, state.sites);
+    return encode_parts(state.generation, *state.ids, state.sites, state.flaps);
 }
 
 std::string encode(const StoredIntents& intents) {

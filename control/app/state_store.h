@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "control/failover/admission.h"
+#include "control/failover/flap.h"
 #include "control/failover/intents.h"
 #include "control/plan/ids.h"
 #include "dataplane/api/result.h"
@@ -23,6 +24,7 @@ struct StoredState {
     api::Generation generation;
     plan::Ids ids;
     std::map<std::string, failover::AdmissionRecord> sites;  ///< by site key
+    std::map<std::string, failover::Flaps> flaps;            ///< of those that went dark lately, by site key
     bool operator==(const StoredState&) const = default;
 };
 
@@ -31,6 +33,7 @@ struct StateToWrite {
     api::Generation generation;
     std::shared_ptr<const plan::Ids> ids;
     std::map<std::string, failover::AdmissionRecord> sites;
+    std::map<std::string, failover::Flaps> flaps;
 };
 
 using StoredIntents = failover::Intents;

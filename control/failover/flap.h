@@ -21,6 +21,9 @@ struct FlapRules {
 
 class Flaps {
   public:
+    Flaps() = default;
+    /// As noted() and at() were before a restart.
+    Flaps(double noted, health::WallTime at) : count_(noted), at_(at) {}
     /// It went dark.
     void note(const FlapRules& rules, health::WallTime now);
     /// How often in a row, lately.
@@ -29,6 +32,10 @@ class Flaps {
     [[nodiscard]] std::chrono::milliseconds hold(const FlapRules& rules, health::WallTime now) const;
     /// The last note was a mistake of ours.
     void take_back();
+    /// The count as of at(), for the disk.
+    [[nodiscard]] double noted() const noexcept { return count_; }
+    [[nodiscard]] health::WallTime at() const noexcept { return at_; }
+    bool operator==(const Flaps&) const = default;
 
   private:
     double count_ = 0;   ///< at `at_`

@@ -256,6 +256,21 @@ TEST_CASE("a reload or another weight neither ends nor restarts the hold of a si
     CHECK(seconds_away(world, "pangyo") == doctest::Approx(40).epsilon(0.1));
 }
 
+TEST_CASE("a restart does not forget how often a site has flapped") {
+    config::Config config = sample_config();
+    config.failover.ramp = config::milliseconds{500};
+    World world(config);
+    world.boot();
+    for (int flap = 0; flap < 3; ++flap) {
+        world.behave("pangyo", Cause::kTimeout);
+        world.run(2s);
+        if (flap == 2) world.restart_control();
+        world.behave("pangyo", Cause::kOk);
+        if (flap < 2) (void)seconds_away(world, "pangyo");
+    }
+    CHECK(seconds_away(world, "pangyo") == doctest::Approx(20).epsilon(0.1));
+}
+
 TEST_CASE("flapping every 3 s for 2 minutes moves the flows away once or twice, not twenty times") {
     World world(sample_config());
     world.boot();

@@ -34,6 +34,7 @@ StoredState sample_state() {
     record.mid_before = api::Admit{123};
     state.sites["판교"] = record;
     state.sites["with space"] = {};
+    state.flaps["with space"] = failover::Flaps(1.001, record.dark_since);
     return state;
 }
 
