@@ -18,9 +18,18 @@ constexpr std::array<std::uint32_t, 34> kPrimes{
 
 constexpr std::uint16_t kFree = 65535;
 
+/// Steps that a walk takes before it is drawn anew. Walks of one offset and skip for good resemble each other
+/// now and then, and then a member that comes moves twice as many entries as others do (ADR 12).
+constexpr std::uint32_t kStepsPerWalk = 256;
+/// Walks drawn, for each entry of the table; the last one is followed until it has seen every entry.
+constexpr std::uint32_t kWalksPerEntry = 1;
+
 /// One member while the table is being filled.
 struct Filler {
-    std::uint32_t position = 0;  ///< next table index in its own permutation
+    std::uint64_t walk = 0;      ///< what its present walk was drawn from
+    std::uint32_t walks = 0;     ///< drawn so far
+    std::uint32_t steps = 0;     ///< left in it
+    std::uint32_t position = 0;  ///< next table index
     std::uint32_t skip = 0;
     std::uint32_t credit = 0;  ///< below 2 x the largest weight
     std::uint32_t weight = 0;
@@ -28,19 +37,27 @@ struct Filler {
     std::uint16_t backend = 0;
 };
 
-/// The permutation of `member`: offset + i x skip modulo the table's size, a prime.
+/// offset + i x skip modulo the table's size, a prime: for a while, or until all entries were seen.
+void draw_walk(Filler& filler, std::uint32_t size) {
+    const std::uint64_t offset = mix64(filler.walk);
+    filler.walk = mix64(offset + 0x9e3779b97f4a7c15ULL);
+    filler.position = static_cast<std::uint32_t>(offset % size);
+    filler.skip = static_cast<std::uint32_t>(filler.walk % (size - 1)) + 1;
+    filler.steps = kStepsPerWalk;
+    ++filler.walks;
+}
+
 [[nodiscard]] Filler start(const MaglevMember& member, std::uint32_t size, std::uint64_t seed) {
-    const std::uint64_t a = mix64(member.key_hash ^ seed);
-    const std::uint64_t b = mix64(a + 0x9e3779b97f4a7c15ULL);
     Filler filler;
-    filler.position = static_cast<std::uint32_t>(a % size);
-    filler.skip = static_cast<std::uint32_t>(b % (size - 1)) + 1;
+    filler.walk = member.key_hash ^ seed;
     filler.weight = member.weight;
     filler.backend = member.backend;
+    draw_walk(filler, size);
     return filler;
 }
 
 void step(Filler& filler, std::uint32_t size) {
+    if (--filler.steps == 0 && filler.walks < kWalksPerEntry * size) return draw_walk(filler, size);
     filler.position += filler.skip;
     if (filler.position >= size) filler.position -= size;
 }

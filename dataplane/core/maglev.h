@@ -2,8 +2,9 @@
 //
 // The size is a prime of a fixed list, at least 320 x max_backends, and never changes with today's number of
 // backends. A share is then within 0.4 % of its weight, and one backend more or less of a hundred moves 0.7 %
-// of the others' flows on average and under 1.5 % at worst: what moves falls with the root of the size
-// (docs/adr/0007-maglev-size.md). (A lone backend has a table of one entry,
+// of the others' flows on average and 0.9 % at worst: what moves falls with the root of the size
+// (docs/adr/0007-maglev-size.md), and members' permutations are drawn in short walks, so that no two of them
+// resemble each other (docs/adr/0012-short-walks.md). (A lone backend has a table of one entry,
 // which leads every hash to it as any size would.) Members take turns in the order of their keys, as often as
 // their weight earns; one whose weight earns no turn still gets one entry. Permutations depend on backend
 // addresses and the seed alone. Immutable after building, any thread may read.

@@ -156,11 +156,11 @@ TEST_CASE("the table depends on keys, weights and seed, not on order, and names 
     }
 }
 
-TEST_CASE("one backend added to or taken from a hundred moves at most 1.5 % beyond its share") {
+TEST_CASE("one backend added to or taken from a hundred moves at most 1 % beyond its share") {
     std::mt19937_64 random(support::random_seed());
     double sum = 0;
     double worst = 0;
-    constexpr int kRounds = 40;
+    constexpr int kRounds = 200;
     for (int round = 0; round < kRounds; ++round) {
         const auto many = members(random, 100);
         auto fewer = many;
@@ -174,7 +174,7 @@ TEST_CASE("one backend added to or taken from a hundred moves at most 1.5 % beyo
     std::printf("Maglev, one of 100: %.2f %% of other flows move on average, %.2f %% at worst\n",
                 sum / kRounds, worst);
     CHECK(sum / kRounds <= 1.0);
-    CHECK(worst <= 1.5);
+    CHECK(worst <= 1.0);
 }
 
 TEST_CASE("made_for knows the same members and size") {
@@ -199,7 +199,7 @@ TEST_CASE("the table is the same on every host and in every version: a known val
     const auto table = MaglevTable::build(in, 16, 2022'10'15);
     std::uint64_t sum = 0;
     for (std::uint32_t i = 0; i < table->size(); ++i) sum = core::mix64(sum ^ table->at(i));
-    CHECK(sum == 0x5b82a797d737d543ULL);
+    CHECK(sum == 0x3a31870b4d62aaf1ULL);
 }
 
 TEST_CASE("a thousand tables of ten backends are built quickly") {
