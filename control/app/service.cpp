@@ -297,6 +297,7 @@ void Service::on_plan_made(plan::Made made, wire::Plan& encoded) {
         answer_planned(connected_ ? api::Result<std::uint64_t>(0)
                                   : api::fail(api::ErrorCode::kUnavailable, "switching", figures_.problem()));
     }
+    ++plans_made_;
     plan_made_.cancel();
 }
 

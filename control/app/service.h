@@ -233,6 +233,7 @@ class Service {
         std::make_shared<int>(0);  ///< what was posted and runs later than this asks for it
     ServiceCounters counters_;
     health::Monotonic armed_ = health::kNever;
+    std::uint64_t plans_made_ = 0;
     std::size_t switches_pending_ = 0;
     bool locked_ = false;  ///< an intent or a reload is under way
     bool resyncing_ = false;

@@ -81,8 +81,11 @@ awaitable<api::Result<void>> Service::forget_trial(std::string folder) {
     co_return forgotten;
 }
 
+/// What is being made may be of the configuration before; the next one is not. Not longer: neighbours that
+/// change all the time order plans all the time.
 awaitable<void> Service::plan_made() {
-    while (engine_->plan_ordered() && !stopped_) {
+    const std::uint64_t enough = plans_made_ + 2;
+    while (engine_->plan_ordered() && plans_made_ < enough && !stopped_) {
         plan_made_.expires_at(std::chrono::steady_clock::time_point::max());
         co_await plan_made_.async_wait(asio::as_tuple(asio::use_awaitable));
     }
