@@ -15,10 +15,12 @@ def rows(*arguments: str) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_every_packet_is_forwarded_by_its_flows_entry_and_sent():
+def test_every_packet_is_forwarded_by_its_flows_entry_and_sent_and_no_interface_is_left():
+    before = sorted(os.listdir("/sys/class/net"))
     found = rows("--seconds", "1")
     assert [r["scenario"] for r in found] == ["v4-tcp-shipped", "v6-tcp-shipped"]
     for r in found:
         assert r["void"] is None and r["packets"] > 10_000, r
         assert abs(r["sent"] - r["packets"]) <= 1000, r  # what is under way at the two readings
         assert r["cpu_ns"] > 5 and r["mpps"] > 0, r
+    assert sorted(os.listdir("/sys/class/net")) == before
