@@ -121,8 +121,9 @@ class Host {
     Host& operator=(const Host&) = delete;
 
     [[nodiscard]] rte_mbuf* mbuf_of(const Bytes& frame) const {
-        rte_mbuf* mbuf = rte_pktmbuf_alloc(pool);
-        REQUIRE(mbuf != nullptr);
+        rte_mbuf* mbuf = nullptr;
+        // A full receive ring and a full ring to the kernel hold all there are.
+        wait("a free buffer", [&] { return (mbuf = rte_pktmbuf_alloc(pool)) != nullptr; });
         std::copy(frame.begin(), frame.end(),
                   reinterpret_cast<std::uint8_t*>(
                       rte_pktmbuf_append(mbuf, static_cast<std::uint16_t>(frame.size()))));
