@@ -21,6 +21,10 @@ constexpr std::array kPipeline{
 
 }  // namespace
 
+std::span<const NamedStage> pipeline() noexcept {
+    return kPipeline;
+}
+
 void run(core::Batch& batch, const Context& context) noexcept {
     context.worker.use(context.tables);
     for (const NamedStage& stage : kPipeline) stage.run(batch, context);

@@ -5,6 +5,8 @@
 // nothing else is shared. noexcept, no allocation, no lock, no syscall, no log.
 #pragma once
 
+#include <span>
+
 #include "dataplane/core/batch.h"
 #include "dataplane/core/host_state.h"
 #include "dataplane/core/tables.h"
@@ -27,5 +29,8 @@ struct NamedStage {
     const char* name;
     Stage run;
 };
+/// In the order in which run() calls them, for who wants to look between two: `worker.use(tables)` comes
+/// first.
+[[nodiscard]] std::span<const NamedStage> pipeline() noexcept;
 
 }  // namespace detour::stages

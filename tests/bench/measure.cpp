@@ -1,6 +1,7 @@
 #include "tests/bench/measure.h"
 
 #include <fmt/format.h>
+#include <rte_cycles.h>
 #include <rte_launch.h>
 
 #include <algorithm>
@@ -121,6 +122,20 @@ class SecondLcore {
     std::exception_ptr failed_;
 };
 
+/// ns a packet by stage, as a JSON object: the median burst's time less what reading the clock takes.
+std::string stages_of(const std::vector<Rig::Step>& steps) {
+    const auto ticks = [](const Rig::Step& step) {
+        return median(std::vector<double>(step.ticks.begin(), step.ticks.end()));
+    };
+    const double ns_of_tick = 1e9 / static_cast<double>(rte_get_tsc_hz());
+    std::string text;
+    for (std::size_t i = 1; i < steps.size(); ++i) {
+        const double net = std::max(ticks(steps[i]) - ticks(steps[0]), 0.0) * ns_of_tick / api::kMaxBurst;
+        text += fmt::format(R"({}"{}": {:.2f})", text.empty() ? "" : ", ", steps[i].name, net);
+    }
+    return '{' + text + '}';
+}
+
 Row measure_one(const Scenario& s, const How& how, rte_mempool* pool) {
     Host host(s, 1);
     Rig rig(s, host, 0, pool);
@@ -130,6 +145,7 @@ Row measure_one(const Scenario& s, const How& how, rte_mempool* pool) {
         row.add(rig.round(how.seconds, how.packets));
     }
     row.add(rig);
+    row.more = fmt::format(R"("stages_ns": {}, )", stages_of(rig.profile(how.seconds, how.packets)));
     return row;
 }
 

@@ -1,11 +1,13 @@
 #include "tests/bench/rig.h"
 
+#include <rte_cycles.h>
 #include <rte_mbuf.h>
 #include <time.h>
 
 #include <algorithm>
 #include <limits>
 #include <stdexcept>
+#include <utility>
 
 #include "dataplane/io/frames.h"
 #include "dataplane/stages/pipeline.h"
@@ -83,6 +85,10 @@ void Rig::start_anew() {
     } else {
         stages::run_captured(*batch_, context, capture_.load(std::memory_order_acquire), index_);
     }
+    apply_verdicts();
+}
+
+void Rig::apply_verdicts() noexcept {
     for (std::uint32_t i = 0; i < batch_->count; ++i) {
         const core::Packet& packet = batch_->packets[i];
         auto* mbuf = static_cast<rte_mbuf*>(packet.user);
@@ -91,6 +97,26 @@ void Rig::start_anew() {
         else if (packet.verdict == core::Verdict::kHold)
             held_[packet.backend] = mbuf;
     }
+}
+
+// As run_stages() with nobody capturing, with a look at the clock after each step.
+void Rig::time_stages(const stages::Context& context) noexcept {
+    std::uint64_t last = rte_rdtsc_precise();
+    std::size_t step = 0;
+    const auto lap = [&] {
+        const std::uint64_t now = rte_rdtsc_precise();
+        steps_[step++].ticks[timed_] = static_cast<std::uint32_t>(now - last);
+        last = now;
+    };
+    lap();  // what looking at the clock takes
+    context.worker.use(context.tables);
+    for (const stages::NamedStage& stage : stages::pipeline()) {
+        stage.run(*batch_, context);
+        lap();
+    }
+    apply_verdicts();
+    lap();
+    ++timed_;
 }
 
 // As a worker does: each alone. What is not released now is freed with its burst.
@@ -109,12 +135,13 @@ void Rig::resume_held(const stages::Context& context) noexcept {
 }
 
 // What a worker does between receive and transmit, with the worker's own code.
+template <Pipeline kPipeline>
 void Rig::run_burst(std::span<rte_mbuf*> mbufs) noexcept {
     const core::ForwardingTables& tables = host_.publication.read();
     const stages::Context context{tables, host_.switches, *worker_};
     worker_->set_time(now_ns(CLOCK_MONOTONIC));
     io::fill(*batch_, mbufs, 0, [](rte_mbuf*) {});
-    run_stages(context);
+    kPipeline == Pipeline::kTimed ? time_stages(context) : run_stages(context);
     if (worker_->fragments.waiting()) resume_held(context);
     if (++bursts_ % io::kBurstsPerSweep == 0) worker_->sweep(tables, io::kBusySweep);
     host_.publication.pass(index_);
@@ -131,7 +158,7 @@ void Rig::drive(std::uint64_t bursts, Cursor& cursor) {
             mbuf->data_len = traffic_.length();
             mbuf->pkt_len = traffic_.length();
         }
-        if constexpr (kPipeline == Pipeline::kOn) run_burst(mbufs);
+        if constexpr (kPipeline != Pipeline::kOff) run_burst<kPipeline>(mbufs);
         rte_pktmbuf_free_bulk(mbufs.data(), kBurst);
     }
     host_.publication.offline(index_);
@@ -167,6 +194,26 @@ Rig::Round Rig::round(double seconds, std::uint64_t packets) {
     }
     note(round.on.packets, first, before);
     return round;
+}
+
+std::vector<Rig::Step> Rig::profile(double seconds, std::uint64_t packets) {
+    constexpr std::uint64_t kLeastPacketNs = 10;
+    if (scenario_.kind == Kind::kNewFlow) {
+        start_anew();
+        packets = packets != 0 ? packets : scenario_.flows / 2;
+    }
+    const auto limit = static_cast<std::uint64_t>(seconds * 1e9);
+    const std::uint64_t most = (packets != 0 ? packets : limit / kLeastPacketNs) / kBurst + kBurstsPerTurn;
+    steps_.assign(1, {"clock", {}});
+    for (const stages::NamedStage& stage : stages::pipeline()) steps_.push_back({stage.name, {}});
+    steps_.push_back({"apply", {}});
+    for (Step& step : steps_) step.ticks.resize(most);
+    timed_ = 0;
+    Cost cost;
+    while (timed_ + kBurstsPerTurn <= most && cost.cpu_ns < limit)
+        measure<Pipeline::kTimed>(kBurstsPerTurn, on_, cost);
+    for (Step& step : steps_) step.ticks.resize(timed_);
+    return std::exchange(steps_, {});
 }
 
 Rig::Counts Rig::counts() const noexcept {

@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "dataplane/core/batch.h"
 #include "dataplane/io/fast_path.h"
@@ -23,7 +25,7 @@
 
 namespace detour::bench {
 
-enum class Pipeline { kOff, kOn };
+enum class Pipeline { kOff, kOn, kTimed };
 
 /// What a number of bursts cost.
 struct Cost {
@@ -58,6 +60,14 @@ class Rig {
     };
     [[nodiscard]] Round round(double seconds, std::uint64_t packets);
 
+    /// Ticks of the time stamp counter that a step of the pipeline takes for a burst.
+    struct Step {
+        std::string name;
+        std::vector<std::uint32_t> ticks;  ///< one for each burst
+    };
+    /// One round in which the clock is read between the stages. What reading it costs is taken off.
+    [[nodiscard]] std::vector<Step> profile(double seconds, std::uint64_t packets);
+
     [[nodiscard]] const Outcome& outcome() const noexcept { return outcome_; }
     /// Share of the flow table's entries in use.
     [[nodiscard]] double occupancy() const noexcept;
@@ -75,8 +85,11 @@ class Rig {
         std::uint64_t evictions = 0;
     };
 
+    template <Pipeline kPipeline>
     void run_burst(std::span<rte_mbuf*> mbufs) noexcept;
     void run_stages(const stages::Context& context) noexcept;
+    void time_stages(const stages::Context& context) noexcept;
+    void apply_verdicts() noexcept;
     void resume_held(const stages::Context& context) noexcept;
     template <Pipeline kPipeline>
     void drive(std::uint64_t bursts, Cursor& cursor);
@@ -98,6 +111,8 @@ class Rig {
     std::unique_ptr<stages::CaptureSession> session_;
     io::CapturePointer capture_{nullptr};
     InstructionCounter instructions_;
+    std::vector<Step> steps_;  ///< filled while a round is timed
+    std::size_t timed_ = 0;    ///< bursts of it
     Cursor on_;
     Cursor off_;
     Outcome outcome_;

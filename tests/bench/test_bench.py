@@ -53,6 +53,19 @@ def test_results_have_the_agreed_shape(document):
         assert 0 < r["occupancy"] <= 1, r
 
 
+def test_the_time_of_each_stage_is_told(document, tmp_path):
+    for r in document["results"]:
+        if r["void"] == ONE_CPU or "plans" in r or "speedup" in r:
+            continue
+        stages = r["stages_ns"]
+        assert list(stages)[0] == "parse" and list(stages)[-2:] == ["account", "apply"], r
+        # Of another round, on a busy machine: they only have to be of the same size.
+        assert 0.1 * r["net_ns"][0] < sum(stages.values()) < 20 * r["net_ns"][2], r
+    syn, pinned = (row(document, f"v4-{name}")["stages_ns"] for name in ("syn-1m", "tcp-1m"))
+    assert max(syn, key=syn.get) == "flow_tcp" and pinned["flow_udp"] < pinned["flow_tcp"], (syn, pinned)
+    assert "flow_tcp" in bench(*TINY, "--stages", "--scenario", "v4-tcp-1k").stdout
+
+
 def test_packets_end_as_the_scenario_says(document):
     for r in document["results"]:
         assert r["void"] in (None, ONE_CPU if "two-workers" in r["scenario"] else None), r

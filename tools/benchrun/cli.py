@@ -29,6 +29,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     fast.add_argument("--flows", type=int, default=0, metavar="N", help="at most this many flows, tables as small")
     fast.add_argument("--cpu", type=int, default=None, metavar="N", help="run there (default: the last CPU)")
     fast.add_argument("--no-huge", action="store_true", help="ordinary pages")
+    fast.add_argument("--stages", action="store_true", help="under each row, how many ns each stage takes")
     fast.add_argument("--list", action="store_true", help="list the scenarios, measure none")
     fast.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR", help="build folder (default: build)")
     probe = verbs.add_parser("probes", help="CPU time of probing many backends, nginx as the peer; needs root",
@@ -132,7 +133,13 @@ def fastpath(arguments: argparse.Namespace) -> int:
     described = machine.describe()
     print(described["text"], flush=True)
     print("\n".join(Rows.head()), flush=True)
-    method, results, status = measure(command_of(program, arguments), lambda r: print(Rows.line(r), flush=True))
+
+    def show(row: dict) -> None:
+        print(Rows.line(row), flush=True)
+        if arguments.stages and (text := Rows.stages(row)):
+            print(text, flush=True)
+
+    method, results, status = measure(command_of(program, arguments), show)
     if status != 0:
         return status if status == 2 else 1
     print(f"Taking and giving back an mbuf: {method['take_and_free_ns']:.1f} ns, in no net figure. CPU {method['cpu']}, "

@@ -23,6 +23,12 @@ class Rows:
         return Rows._join(cells) + Rows._notes(result)
 
     @staticmethod
+    def stages(result: dict) -> str:
+        """Where the time of a row goes; stages that take less than a tenth of a nanosecond are left out."""
+        parts = [f"{name} {ns:.1f}" for name, ns in result.get("stages_ns", {}).items() if ns >= 0.1]
+        return f"    {', '.join(parts)}" if parts else ""
+
+    @staticmethod
     def _notes(result: dict) -> str:
         """What only rows of this kind have."""
         notes = ""
