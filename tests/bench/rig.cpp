@@ -99,16 +99,14 @@ void Rig::apply_verdicts() noexcept {
     }
 }
 
+void Rig::lap() noexcept {
+    const std::uint64_t now = rte_rdtsc_precise();
+    steps_[step_++].ticks[timed_] = static_cast<std::uint32_t>(now - lap_started_);
+    lap_started_ = now;
+}
+
 // As run_stages() with nobody capturing, with a look at the clock after each step.
 void Rig::time_stages(const stages::Context& context) noexcept {
-    std::uint64_t last = rte_rdtsc_precise();
-    std::size_t step = 0;
-    const auto lap = [&] {
-        const std::uint64_t now = rte_rdtsc_precise();
-        steps_[step++].ticks[timed_] = static_cast<std::uint32_t>(now - last);
-        last = now;
-    };
-    lap();  // what looking at the clock takes
     context.worker.use(context.tables);
     for (const stages::NamedStage& stage : stages::pipeline()) {
         stage.run(*batch_, context);
@@ -116,7 +114,6 @@ void Rig::time_stages(const stages::Context& context) noexcept {
     }
     apply_verdicts();
     lap();
-    ++timed_;
 }
 
 // As a worker does: each alone. What is not released now is freed with its burst.
@@ -137,14 +134,25 @@ void Rig::resume_held(const stages::Context& context) noexcept {
 // What a worker does between receive and transmit, with the worker's own code.
 template <Pipeline kPipeline>
 void Rig::run_burst(std::span<rte_mbuf*> mbufs) noexcept {
+    constexpr bool kTimed = kPipeline == Pipeline::kTimed;
+    if constexpr (kTimed) {
+        step_ = 0;
+        lap_started_ = rte_rdtsc_precise();
+        lap();  // what looking at the clock takes
+    }
     const core::ForwardingTables& tables = host_.publication.read();
     const stages::Context context{tables, host_.switches, *worker_};
     worker_->set_time(now_ns(CLOCK_MONOTONIC));
     io::fill(*batch_, mbufs, 0, [](rte_mbuf*) {});
+    if constexpr (kTimed) lap();
     kPipeline == Pipeline::kTimed ? time_stages(context) : run_stages(context);
     if (worker_->fragments.waiting()) resume_held(context);
     if (++bursts_ % io::kBurstsPerSweep == 0) worker_->sweep(tables, io::kBusySweep);
     host_.publication.pass(index_);
+    if constexpr (kTimed) {
+        lap();
+        ++timed_;
+    }
 }
 
 template <Pipeline kPipeline>
@@ -204,9 +212,9 @@ std::vector<Rig::Step> Rig::profile(double seconds, std::uint64_t packets) {
     }
     const auto limit = static_cast<std::uint64_t>(seconds * 1e9);
     const std::uint64_t most = (packets != 0 ? packets : limit / kLeastPacketNs) / kBurst + kBurstsPerTurn;
-    steps_.assign(1, {"clock", {}});
+    steps_ = {{"clock", {}}, {"fill", {}}};
     for (const stages::NamedStage& stage : stages::pipeline()) steps_.push_back({stage.name, {}});
-    steps_.push_back({"apply", {}});
+    steps_.insert(steps_.end(), {{"apply", {}}, {"sweep", {}}});
     for (Step& step : steps_) step.ticks.resize(most);
     timed_ = 0;
     Cost cost;

@@ -89,6 +89,7 @@ class Rig {
     void run_burst(std::span<rte_mbuf*> mbufs) noexcept;
     void run_stages(const stages::Context& context) noexcept;
     void time_stages(const stages::Context& context) noexcept;
+    void lap() noexcept;
     void apply_verdicts() noexcept;
     void resume_held(const stages::Context& context) noexcept;
     template <Pipeline kPipeline>
@@ -111,8 +112,10 @@ class Rig {
     std::unique_ptr<stages::CaptureSession> session_;
     io::CapturePointer capture_{nullptr};
     InstructionCounter instructions_;
-    std::vector<Step> steps_;  ///< filled while a round is timed
-    std::size_t timed_ = 0;    ///< bursts of it
+    std::vector<Step> steps_;        ///< filled while a round is timed
+    std::size_t timed_ = 0;          ///< bursts of it
+    std::size_t step_ = 0;           ///< the next to be timed
+    std::uint64_t lap_started_ = 0;  ///< ticks
     Cursor on_;
     Cursor off_;
     Outcome outcome_;
