@@ -324,17 +324,16 @@ class FlowTable {
         Entry* entry = nullptr;
         std::uint32_t worth = 0;  ///< 0: free or expired
     };
+    /// The first of those that are worth least.
     [[nodiscard]] static Candidate weakest(Bucket& bucket, std::uint16_t now_tick) noexcept {
-        Candidate c;
-        c.worth = ~0U;
-        for (Entry& e : bucket.entries) {
-            const std::uint32_t worth = worth_of(e.value(), now_tick);
-            if (worth < c.worth) {
-                c.worth = worth;
-                c.entry = &e;
-            }
-        }
-        return c;
+        constexpr int kPositionBits = 2;
+        __m128i least = _mm_or_si128(_mm_slli_epi32(worths(low_halves(bucket), now_tick), kPositionBits),
+                                     _mm_set_epi32(3, 2, 1, 0));
+        if constexpr (kBucketEntries == 2) least = _mm_unpacklo_epi64(least, least);
+        least = _mm_min_epu32(least, _mm_shuffle_epi32(least, 0b01'00'11'10));
+        least = _mm_min_epu32(least, _mm_shuffle_epi32(least, 0b10'11'00'01));
+        const auto found = static_cast<std::uint32_t>(_mm_cvtsi128_si32(least));
+        return {.entry = &bucket.entries[found % (1U << kPositionBits)], .worth = found >> kPositionBits};
     }
     /// Moves one live entry of this full bucket to its other bucket and gives its place, now empty; null when
     /// none can move. A table that is full answers so nearly always, and looking costs cache misses: failures
@@ -387,12 +386,35 @@ class FlowTable {
         };
         return same(lines) | same(lines + 1) << 1U;
     }
-    /// 0 free or expired; then by state, then the younger the more.
-    [[nodiscard]] static std::uint32_t worth_of(FlowValue v, std::uint16_t now) noexcept {
-        if (v.state() == FlowState::kEmpty) return 0;
-        const std::uint16_t age = age_of(v.tick(), now);
-        if (age > idle_limit(v.state())) return 0;
-        return static_cast<std::uint32_t>(v.state()) << 16U | (0x1000U - age);
+    /// The halves of the value words that hold state and age, in order; of two entries the first two lanes.
+    [[nodiscard]] static __m128i low_halves(const Bucket& bucket) noexcept {
+        const auto value_of = [&](std::size_t entry) {
+            const auto* end = reinterpret_cast<const __m128i*>(&bucket.entries[entry] + 1);
+            return _mm_load_si128(end - 1);
+        };
+        const __m128i first_two = _mm_unpackhi_epi32(value_of(0), value_of(1));
+        if constexpr (kBucketEntries == 2)
+            return first_two;
+        else
+            return _mm_unpacklo_epi64(first_two, _mm_unpackhi_epi32(value_of(2), value_of(3)));
+    }
+    /// By lane: 0 free or expired; then by state, then the younger the more.
+    [[nodiscard]] static __m128i worths(__m128i values, std::uint16_t now) noexcept {
+        static constexpr auto kLimits = [] {
+            std::array<std::int32_t, 8> limits{};
+            for (unsigned s = 0; s < limits.size(); ++s) limits[s] = idle_limit(static_cast<FlowState>(s));
+            limits[static_cast<std::size_t>(FlowState::kEmpty)] = -1;  // any age is beyond it
+            return limits;
+        }();
+        const __m128i states = _mm_and_si128(_mm_srli_epi32(values, 13), _mm_set1_epi32(7));
+        const __m128i ages =
+            _mm_and_si128(_mm_sub_epi32(_mm_set1_epi32(now), values), _mm_set1_epi32(FlowValue::kTickMask));
+        const __m128i limits = _mm256_castsi256_si128(
+            _mm256_permutevar8x32_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLimits.data())),
+                                        _mm256_castsi128_si256(states)));
+        const __m128i live =
+            _mm_add_epi32(_mm_slli_epi32(states, 16), _mm_sub_epi32(_mm_set1_epi32(0x1000), ages));
+        return _mm_andnot_si128(_mm_cmpgt_epi32(ages, limits), live);
     }
     static constexpr std::uint32_t kConfirmedWorth = static_cast<std::uint32_t>(FlowState::kUdp) << 16U;
 

@@ -17,6 +17,9 @@
 
 namespace detour::core {
 
+/// Which threshold decides: `admit` for new flows, `admit_mid` for mid-flow packets of unknown flows.
+enum class Admission : std::uint8_t { kNew, kMid };
+
 /// The value of one site switch.
 struct SwitchValue {
     api::Admit admit = api::kAdmitAll;
@@ -59,6 +62,11 @@ class HostState {
         return {host.admit < own.admit ? host.admit : own.admit,
                 host.admit_mid < own.admit_mid ? host.admit_mid : own.admit_mid, host.keep && own.keep,
                 host.end || own.end};
+    }
+    /// Whether effective() admits every flow: the common case, in a few instructions. False means nothing.
+    [[nodiscard]] bool admits_all(api::SiteId id, Admission which) const noexcept {
+        const std::uint64_t word = sites_[id.value()].load(std::memory_order_relaxed);
+        return (word >> (which == Admission::kMid ? 16U : 0U) & 0xffffU) == 0 && !has_pool_switches();
     }
     /// Whether any pool has a switch of its own. Where none has, as a rule, their 8 MiB are not touched.
     [[nodiscard]] bool has_pool_switches() const noexcept {

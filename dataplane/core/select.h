@@ -11,9 +11,6 @@
 
 namespace detour::core {
 
-/// Which threshold decides: `admit` for new flows, `admit_mid` for mid-flow packets of unknown flows.
-enum class Admission : std::uint8_t { kNew, kMid };
-
 struct Choice {
     std::uint8_t site = kNoSiteId;         ///< kNoSiteId: no site admits the flow
     std::uint16_t backend = kNoBackendId;  ///< kNoBackendId: an admitting site had no backend up
@@ -71,11 +68,10 @@ struct Choice {
     __builtin_prefetch(&ref.entries[MaglevTable::index_in(ref.size, hash)]);
 }
 
-/// The first ranked site with fraction(hash, site) < admit takes the flow. When every admitting site is
-/// partly admitted and none takes it, the one with the highest admit does. Sites without a backend that is up
-/// are passed over.
-[[nodiscard]] inline Choice choose(const ForwardingTables& tables, const PoolEntry& pool,
-                                   const HostState& host, std::uint64_t hash, Admission admission) noexcept {
+/// choose(), rank by rank.
+[[nodiscard]] inline Choice choose_by_rank(const ForwardingTables& tables, const PoolEntry& pool,
+                                           const HostState& host, std::uint64_t hash,
+                                           Admission admission) noexcept {
     const std::uint64_t ranks = pool.slots[slot_of(hash)];
     Choice fallback;
     std::uint16_t fallback_admit = 0;
@@ -100,6 +96,22 @@ struct Choice {
         fallback_admit = admit;
     }
     return fallback;
+}
+
+/// The first ranked site with fraction(hash, site) < admit takes the flow. When every admitting site is
+/// partly admitted and none takes it, the one with the highest admit does. Sites without a backend that is up
+/// are passed over.
+[[nodiscard]] inline Choice choose(const ForwardingTables& tables, const PoolEntry& pool,
+                                   const HostState& host, std::uint64_t hash, Admission admission) noexcept {
+    // Most flows: the first site takes all, and the backend is up.
+    const std::uint8_t site = SiteTable::site_at(pool.slots[slot_of(hash)], 0);
+    if (site != SiteTable::kNone && host.admits_all(api::SiteId{site}, admission)) [[likely]] {
+        const PoolSiteRef& ref = pool.refs[site];
+        const std::uint16_t backend = ref.entries[MaglevTable::index_in(ref.size, hash)];
+        if (host.backend(api::BackendId{backend}).up) [[likely]]
+            return {site, backend};
+    }
+    return choose_by_rank(tables, pool, host, hash, admission);
 }
 
 }  // namespace detour::core

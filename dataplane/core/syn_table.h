@@ -8,6 +8,8 @@
 // unpin a live flow. IPv6 keys are 64-bit keyed hashes of the whole key. One owner; others may peek().
 #pragma once
 
+#include <immintrin.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -47,13 +49,22 @@ class SynTable {
         __builtin_prefetch(&entries_[index(hash)]);
     }
 
-    /// The SYN remembered for this key, or null when there is none or it is too old.
+    struct Place {
+        SynEntry* known;  ///< the SYN remembered for this key; null when there is none or it is too old
+        SynEntry* next;   ///< where a new one goes: in place of this key's last one or of what is worth least
+    };
+    /// Both by one look at the key's line. Good until the table is written to.
+    [[nodiscard]] Place look(std::uint64_t key, std::uint64_t hash, std::uint16_t now) noexcept {
+        SynEntry* entries = &entries_[index(hash)];
+        const Line line(entries, key, now);
+        const unsigned known = line.known();
+        return {known == 0 ? nullptr : entries + std::countr_zero(known), entries + line.next()};
+    }
+    /// look()'s `known` alone.
     [[nodiscard]] SynEntry* find(std::uint64_t key, std::uint64_t hash, std::uint16_t now) noexcept {
-        SynEntry* line = &entries_[index(hash)];
-        for (std::size_t i = 0; i < kWays; ++i) {
-            if (line[i].key == key && line[i].time != 0 && age(line[i], now) <= kLifetime) return &line[i];
-        }
-        return nullptr;
+        SynEntry* entries = &entries_[index(hash)];
+        const unsigned known = Line(entries, key, now).known();
+        return known == 0 ? nullptr : entries + std::countr_zero(known);
     }
     /// Any thread: a copy of what find() would find. The owner may be writing it: an entry whose key changes
     /// meanwhile is none, and one of the same key may be half of an older SYN's.
@@ -70,28 +81,18 @@ class SynTable {
         }
         return std::nullopt;
     }
-    /// Remembers `entry`, whose time is now, in place of this key's last one or the one in the line that is
-    /// worth least. Returns another key's entry that had to give way; its time is 0 when none did.
-    SynEntry put(std::uint64_t key, std::uint64_t hash, SynEntry entry) noexcept {
-        SynEntry* line = &entries_[index(hash)];
-        SynEntry* victim = line;
-        std::uint32_t oldest = 0;
-        for (std::size_t i = 0; i < kWays; ++i) {
-            if (line[i].key == key && line[i].time != 0) {
-                victim = &line[i];
-                break;
-            }
-            const std::uint32_t spent = line[i].time == 0 ? kNever : age(line[i], entry.time) + 1U;
-            if (spent > oldest) {
-                oldest = spent;
-                victim = &line[i];
-            }
-        }
-        entry.key = key;
-        SynEntry gone = *victim;
-        *victim = entry;
-        if (gone.key == key) gone.time = 0;
+    /// Writes `entry` at look()'s `next` for its key and time. Returns another key's entry that had to give
+    /// way; its time is 0 when none did.
+    static SynEntry put(SynEntry& next, const SynEntry& entry) noexcept {
+        SynEntry gone = next;
+        next = entry;
+        if (gone.key == entry.key) gone.time = 0;
         return gone;
+    }
+    /// look() and put() in one.
+    SynEntry put(std::uint64_t key, std::uint64_t hash, SynEntry entry) noexcept {
+        entry.key = key;
+        return put(*look(key, hash, entry.time).next, entry);
     }
     /// Milliseconds since its SYN, to 32; below 2^20.
     [[nodiscard]] static std::uint32_t age_ms(const SynEntry& entry, std::uint16_t now) noexcept {
@@ -105,8 +106,46 @@ class SynTable {
 
   private:
     static constexpr std::size_t kWays = 64 / sizeof(SynEntry);
-    static constexpr std::uint32_t kNever = 1U << 17U;  ///< older than any age
+    static_assert(kWays == 4);
+    /// A key's line, an entry in each lane.
+    class Line {
+      public:
+        Line(const SynEntry* entries, std::uint64_t key, std::uint16_t now) noexcept {
+            const auto* at = reinterpret_cast<const __m128i*>(entries);
+            const std::array e{_mm_load_si128(at), _mm_load_si128(at + 1), _mm_load_si128(at + 2),
+                               _mm_load_si128(at + 3)};
+            const __m128i wanted = _mm_set1_epi64x(static_cast<long long>(key));
+            const __m128i first = _mm_cmpeq_epi64(_mm_unpacklo_epi64(e[0], e[1]), wanted);
+            const __m128i last = _mm_cmpeq_epi64(_mm_unpacklo_epi64(e[2], e[3]), wanted);
+            const __m128i same =
+                _mm_castps_si128(_mm_shuffle_ps(_mm_castsi128_ps(first), _mm_castsi128_ps(last), 0x88));
+            const __m128i times = _mm_srli_epi32(
+                _mm_unpackhi_epi64(_mm_unpackhi_epi32(e[0], e[1]), _mm_unpackhi_epi32(e[2], e[3])), 16);
+            never_ = _mm_cmpeq_epi32(times, _mm_setzero_si128());
+            own_ = _mm_andnot_si128(never_, same);
+            ages_ = _mm_and_si128(_mm_sub_epi32(_mm_set1_epi32(now), times), _mm_set1_epi32(0xffff));
+        }
+        /// A bit for each entry that is this key's and young enough.
+        [[nodiscard]] unsigned known() const noexcept {
+            const __m128i old = _mm_cmpgt_epi32(ages_, _mm_set1_epi32(kLifetime));
+            return static_cast<unsigned>(_mm_movemask_ps(_mm_castsi128_ps(_mm_andnot_si128(old, own_))));
+        }
+        /// The place of this key's own, else the first free one, else the oldest one's, the first of equals.
+        [[nodiscard]] unsigned next() const noexcept {
+            const __m128i own = _mm_and_si128(own_, _mm_set1_epi32(1 << 19));
+            const __m128i free = _mm_and_si128(never_, _mm_set1_epi32(1 << 18));
+            const __m128i age = _mm_or_si128(_mm_slli_epi32(ages_, 2), _mm_set_epi32(0, 1, 2, 3));
+            __m128i most = _mm_or_si128(_mm_or_si128(own, free), age);
+            most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0b01'00'11'10));
+            most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0b10'11'00'01));
+            return 3U - (static_cast<unsigned>(_mm_cvtsi128_si32(most)) & 3U);
+        }
 
+      private:
+        __m128i never_;  ///< ones where there is no entry
+        __m128i own_;    ///< ones where it is this key's
+        __m128i ages_;   ///< in units of time_of()
+    };
     [[nodiscard]] static std::uint16_t age(const SynEntry& entry, std::uint16_t now) noexcept {
         return static_cast<std::uint16_t>(now - entry.time);
     }

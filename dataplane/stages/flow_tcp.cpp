@@ -116,7 +116,8 @@ template <class Keyed>
 void syn(Packet& p, Keyed& k, const Context& context) noexcept {
     WorkerState& w = context.worker;
     const api::PoolId pool{p.pool_id};
-    core::SynEntry* before = k.syns.find(k.syn_key, p.flow_hash, w.syn_time());
+    const core::SynTable::Place place = k.syns.look(k.syn_key, p.flow_hash, w.syn_time());
+    const core::SynEntry* before = place.known;
     const bool repeated = before != nullptr && before->isn == core::sequence_of(p);
     bool placed = false;
     if (repeated && keeps(before->backend, pool, context)) {
@@ -137,8 +138,9 @@ void syn(Packet& p, Keyed& k, const Context& context) noexcept {
         if (!within_limits(p, context)) return;
     }
     if (!repeated) count_syn(p, k.client_prefix, w);
-    const core::SynEntry gone = k.syns.put(
-        k.syn_key, p.flow_hash, {.isn = core::sequence_of(p), .backend = p.backend, .time = w.syn_time()});
+    const core::SynEntry gone = core::SynTable::put(
+        *place.next,
+        {.key = k.syn_key, .isn = core::sequence_of(p), .backend = p.backend, .time = w.syn_time()});
     if (gone.time != 0) count_forgotten(gone, context);
     if (auto* entry = k.flows.find(k.key, p.flow_hash)) entry->set_value(entry->value().with_syn_pending(1));
 }

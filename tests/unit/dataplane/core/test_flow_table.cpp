@@ -1,8 +1,10 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "dataplane/core/flow_table.h"
@@ -135,6 +137,64 @@ TEST_CASE("of a full table the oldest gives way and is named; what may evict non
     // Now what was seen once is the least of them.
     CHECK(table.insert(key(8), hash(8), fresh, 20, MayEvict::kUnconfirmed).gone.backend() == 9);
     CHECK(table.used() == 4);
+}
+
+namespace {
+
+/// What is worth least of a bucket: free, then expired, then by state, then by age; the first of equals.
+struct Least {
+    std::size_t position = 0;
+    bool live = false;
+};
+Least least_of(const std::vector<FlowValue>& bucket, std::uint16_t now) {
+    const auto worth = [now](FlowValue v) {
+        const std::uint16_t age = age_of(v.tick(), now);
+        const bool live = v.state() != FlowState::kEmpty && age <= idle_limit(v.state());
+        return live ? std::pair(static_cast<int>(v.state()), -age) : std::pair(-1, 0);
+    };
+    const auto least = std::min_element(bucket.begin(), bucket.end(),
+                                        [&](FlowValue a, FlowValue b) { return worth(a) < worth(b); });
+    return {static_cast<std::size_t>(least - bucket.begin()), worth(*least).first >= 0};
+}
+
+/// One bucket of random states and ages, new entries one after the other.
+template <class Table, class MakeKey>
+void replace_in_one_bucket(MakeKey make_key) {
+    const std::uint64_t seed = std::random_device{}();
+    INFO("seed ", seed);
+    std::mt19937_64 random(seed);
+    constexpr std::uint16_t kLast = 7200;
+    for (int round = 0; round < 3000; ++round) {
+        Table table(1);
+        std::vector<FlowValue> plain(table.capacity());
+        for (std::uint32_t i = 0; i < 20; ++i) {
+            const auto now = static_cast<std::uint16_t>(random() % kLast & FlowValue::kTickMask);
+            const auto state = static_cast<FlowState>(1 + random() % 6);
+            const auto age = random() % 2 == 0 ? random() % 100 : random() % 4096;
+            const FlowValue v =
+                FlowValue::make(static_cast<std::uint16_t>(random()), state,
+                                static_cast<std::uint32_t>(random()), static_cast<std::uint16_t>(now - age));
+            const Least least = least_of(plain, now);
+            const FlowValue before = plain[least.position];
+            const Inserted done = table.insert(make_key(i), hash(i), v, now);
+            REQUIRE(done.made);
+            CHECK(done.gone.word() == (least.live ? before.word() : 0));
+            plain[least.position] = v;
+            for (std::size_t p = 0; p < plain.size(); ++p)
+                REQUIRE(table.bucket(0).entries[p].value().word() == plain[p].word());
+        }
+    }
+}
+
+}  // namespace
+
+TEST_CASE("what gives way in a bucket is what a plain comparison says, of any states and ages") {
+    replace_in_one_bucket<FlowTableV4>([](std::uint32_t i) { return key(i + 1); });
+    replace_in_one_bucket<FlowTableV6>([](std::uint32_t i) {
+        FlowKeyV6 k;
+        k.words = {1, 2, i + 1};
+        return k;
+    });
 }
 
 TEST_CASE("filled from one half to nine tenths, live entries move rather than give way") {

@@ -1,8 +1,10 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <deque>
 #include <random>
 #include <utility>
+#include <vector>
 
 #include "dataplane/core/syn_table.h"
 #include "dataplane/core/token_bucket.h"
@@ -31,6 +33,45 @@ TEST_CASE("zeroed memory is no entry, at any time; a flood only overwrites") {
     for (std::uint64_t i = 0; i < 100'000; ++i)
         table.put(i + 1, i << 20U, {.isn = 1, .backend = 1, .time = 1});
     CHECK(table.size() == 16);
+}
+
+TEST_CASE("one line against a plain list: what is found and what gives way, at any age") {
+    const std::uint64_t seed = std::random_device{}();
+    INFO("seed ", seed);
+    std::mt19937_64 random(seed);
+    for (int round = 0; round < 2000; ++round) {
+        SynTable table(4);
+        std::vector<SynEntry> plain(4);  // as the line has them
+        for (int step = 0; step < 40; ++step) {
+            const auto now = static_cast<std::uint16_t>(random() | 1U);
+            const std::uint64_t key = random() % 7;
+            const auto age = [&](const SynEntry& e) { return static_cast<std::uint16_t>(now - e.time); };
+            const auto own = std::find_if(plain.begin(), plain.end(),
+                                          [&](const SynEntry& e) { return e.key == key && e.time != 0; });
+            const SynEntry* found = table.find(key, 0, now);
+            const bool known = own != plain.end() && age(*own) <= SynTable::kLifetime;
+            REQUIRE((found != nullptr) == known);
+            if (known) CHECK(found->isn == own->isn);
+            // Its own place, else a free one, else the oldest one's.
+            const auto place = own != plain.end()
+                                   ? own
+                                   : std::max_element(plain.begin(), plain.end(), [&](auto& a, auto& b) {
+                                         return std::pair(a.time == 0, a.time == 0 ? 0 : age(a)) <
+                                                std::pair(b.time == 0, b.time == 0 ? 0 : age(b));
+                                     });
+            const SynEntry entry{
+                .key = key, .isn = static_cast<std::uint32_t>(random()), .backend = 1, .time = now};
+            const SynEntry gone = table.put(key, 0, entry);
+            CHECK(gone.time == (own != plain.end() ? 0 : place->time));
+            if (gone.time != 0) CHECK(gone.key == place->key);
+            *place = entry;
+            if (random() % 4 == 0) {  // its handshake is over
+                const std::size_t over = random() % 4;
+                plain[over].time = 0;
+                table.at(over).time = 0;
+            }
+        }
+    }
 }
 
 TEST_CASE("SYNs of one cache line: four live side by side, a fifth takes the oldest one's place") {
