@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "tests/support/fast_path.h"
+#include "tests/support/tunnelled.h"
 
 using namespace detour;
 using namespace detour::support;
@@ -45,42 +46,15 @@ struct Entropy {
     std::uint32_t label = 0;  ///< of outer IPv6
 };
 
-/// The client packet's DSCP and ECN.
-std::uint8_t class_of(const Bytes& inner, std::size_t link_header) {
-    if (inner.at(link_header) >> 4U == 4) return inner.at(link_header + 1);
-    return static_cast<std::uint8_t>(inner.at(link_header) << 4U | inner.at(link_header + 1) >> 4U);
-}
-
-/// Into the outer header, which Frame makes without.
-void set_class(Bytes& frame, std::uint8_t value, std::uint32_t label) {
-    if (frame.at(14) == 0x45) {
-        frame.at(15) = value;
-        frame.at(24) = frame.at(25) = 0;
-        const std::uint16_t sum = plain_checksum({frame.begin() + 14, frame.begin() + 34});
-        frame.at(24) = static_cast<std::uint8_t>(sum >> 8U);
-        frame.at(25) = static_cast<std::uint8_t>(sum);
-        return;
-    }
-    frame.at(14) = static_cast<std::uint8_t>(0x60U | value >> 4U);
-    frame.at(15) = static_cast<std::uint8_t>(value << 4U | label >> 16U);
-    frame.at(16) = static_cast<std::uint8_t>(label >> 8U);
-    frame.at(17) = static_cast<std::uint8_t>(label);
-}
-
 Bytes expected(const Row& row, const Bytes& inner, const std::string& backend, const Entropy& entropy,
                std::size_t link_header = 14) {
-    Frame frame;
-    frame.ether(kOutMac, kNextHopMac);
-    if (row.outer_v6) {
-        frame.ipv6("2001:db8::1", backend);
-    } else {
-        frame.ipv4("192.0.2.1", backend);
-    }
-    if (row.encap == Encap::kGue) frame.udp(entropy.port, 6080, true);
-    if (row.encap == Encap::kGre) frame.gre();
-    Bytes bytes = frame.inner(inner, link_header).bytes();
-    set_class(bytes, class_of(inner, link_header), entropy.label);
-    return bytes;
+    return tunnelled({.encap = row.encap,
+                      .outer_v6 = row.outer_v6,
+                      .backend = backend,
+                      .source_port = entropy.port,
+                      .flow_label = entropy.label,
+                      .inner_link = link_header},
+                     inner);
 }
 
 Entropy entropy_of(const Row& row, const Bytes& out) {

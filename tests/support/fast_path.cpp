@@ -53,9 +53,10 @@ class Recorder {
 
 }  // namespace
 
-FastPath::FastPath(const api::ForwardingPlan& plan, std::size_t flows, std::uint64_t inserts)
+FastPath::FastPath(const api::ForwardingPlan& plan, std::size_t flows, std::uint64_t inserts,
+                   std::size_t syns)
     : worker(std::make_unique<stages::WorkerState>(stages::WorkerLimits{
-          .flows_v4 = flows, .flows_v6 = flows, .syns = 1024, .workers = 1, .inserts = inserts})) {
+          .flows_v4 = flows, .flows_v6 = flows, .syns = syns, .workers = 1, .inserts = inserts})) {
     apply(plan);
 }
 

@@ -32,7 +32,8 @@ struct Made {
 
 class FastPath {
   public:
-    explicit FastPath(const api::ForwardingPlan& plan, std::size_t flows = 4096, std::uint64_t inserts = 0);
+    explicit FastPath(const api::ForwardingPlan& plan, std::size_t flows = 4096, std::uint64_t inserts = 0,
+                      std::size_t syns = 1024);
 
     /// Replaces the plan; flow tables stay.
     void apply(const api::ForwardingPlan& plan);

@@ -36,11 +36,6 @@ namespace {
     return admit;
 }
 
-[[nodiscard]] bool is_up(const Switches& switches, std::uint16_t backend) {
-    const auto found = switches.backends.find(api::BackendId{backend});
-    return found == switches.backends.end() || found->second.up;
-}
-
 /// The backend of the hash's own place; else of one of 8 other places; else the first member that is up, in
 /// the order of keys and starting where the hash points.
 [[nodiscard]] std::optional<api::BackendId> backend_for(const core::MaglevTable& table, std::uint64_t hash,
@@ -53,7 +48,7 @@ namespace {
     for (const core::MaglevMember& member : members)
         if (member.weight > 0) in_turn.push_back(member.backend);
     for (const std::uint16_t backend : in_turn)
-        if (is_up(switches, backend)) return api::BackendId{backend};
+        if (Model::is_up(api::BackendId{backend}, switches)) return api::BackendId{backend};
     return std::nullopt;
 }
 
@@ -99,6 +94,20 @@ std::optional<Choice> Model::choose(const Flow& flow, const Switches& switches, 
     if (vip == vips_.end()) return std::nullopt;
     const Pool& pool = pools_[vip->second];
     return choose(pool, hash_of(flow, pool.hash), switches, admission);
+}
+
+bool Model::is_up(api::BackendId backend, const Switches& switches) {
+    const auto found = switches.backends.find(backend);
+    return found == switches.backends.end() || found->second.up;
+}
+
+bool Model::admits(const Flow& flow, api::SiteId id, const Switches& switches) const {
+    const Pool& pool = pools_[vips_.at(flow.vip)];
+    const auto site = std::find_if(plan_.sites.begin(), plan_.sites.end(),
+                                   [&](const api::PlanSite& s) { return s.id == id; });
+    const std::uint64_t site_key = core::hash_text(seed_.table, site->key);
+    return core::fraction(hash_of(flow, pool.hash), site_key) <
+           admit_of(switches, pool.id, id, Admission::kNew);
 }
 
 std::optional<Choice> Model::named(const api::Vip& vip, const std::vector<std::uint8_t>& datagram,

@@ -56,6 +56,9 @@ class Model {
     /// keeps its flows.
     [[nodiscard]] std::optional<Choice> named(const api::Vip& vip, const std::vector<std::uint8_t>& datagram,
                                               const Switches& switches) const;
+    /// Whether the site's threshold for new flows admits this one.
+    [[nodiscard]] bool admits(const Flow& flow, api::SiteId site, const Switches& switches) const;
+    [[nodiscard]] static bool is_up(api::BackendId backend, const Switches& switches);
     /// The hash that a pool with this key chooses by.
     [[nodiscard]] std::uint64_t hash_of(const Flow& flow, api::HashKey key) const;
 
