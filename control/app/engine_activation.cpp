@@ -4,6 +4,11 @@
 #include "control/app/engine_impl.h"
 
 namespace detour::app {
+namespace {
+
+constexpr std::chrono::seconds kNoRoomFor{10};
+
+}  // namespace
 
 Engine::Impl::Better Engine::Impl::better_than(const Part& part) const {
     Better better;
@@ -25,7 +30,8 @@ bool Engine::Impl::stands_by(const SiteState& site) const {
     });
 }
 
-/// A pool of it has better sites, and none of them takes new flows.
+/// A pool of it has better sites, and none of them takes new flows, or they have had no room for all for a
+/// while: power is lost for days, a burst of flows is over in seconds.
 Needs Engine::Impl::needs() const {
     Needs needs;
     needs.fail_static = fail_static_;
@@ -33,8 +39,11 @@ Needs Engine::Impl::needs() const {
         const SiteState& site = fleet_.sites[i];
         if (!config_.sites[i].activation.configured() || site.admission.drained()) continue;
         const auto lacks_better = [&](Index index) {
-            const Better better = better_than(fleet_.parts[index]);
-            return better.any && !better.takes && fleet_.parts[index].weight > 0;
+            const Part& part = fleet_.parts[index];
+            const Better better = better_than(part);
+            const auto& sheds_since = fleet_.pools[part.pool].sheds_since;
+            const bool no_room = sheds_since && now_.monotonic - *sheds_since >= kNoRoomFor;
+            return part.weight > 0 && better.any && (!better.takes || no_room);
         };
         if (std::ranges::any_of(site.parts, lacks_better)) needs.sites.push_back(site.name);
     }

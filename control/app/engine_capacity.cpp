@@ -132,9 +132,9 @@ void Engine::Impl::spill(const PoolState& pool, const std::vector<double>& facto
 
 void Engine::Impl::report_shed(PoolState& pool, double shed) {
     pool.shed = shed;
-    const bool tell = shed > (pool.shed_told ? 0 : kShedWorthTelling);
-    if (tell == pool.shed_told) return;
-    pool.shed_told = tell;
+    const bool tell = shed > (pool.sheds_since ? 0 : kShedWorthTelling);
+    if (tell == pool.sheds_since.has_value()) return;
+    pool.sheds_since = tell ? std::optional(now_.monotonic) : std::nullopt;
     event(EventKind::kAlarm, tell ? fmt::format("sheds {:.0f} % of its new flows: no site has room for them",
                                                 std::max(1.0, 100 * shed))
                                   : "has room for all its new flows again")

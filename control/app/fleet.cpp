@@ -158,7 +158,7 @@ class Builder {
         state.writer_alarm = old.writer_alarm;
         state.offered = old.offered;
         state.shed = old.shed;
-        state.shed_told = old.shed_told;
+        state.sheds_since = old.sheds_since;
         state.bounded = old.bounded && old.single_writer == state.single_writer;
     }
 

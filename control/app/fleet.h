@@ -134,9 +134,9 @@ struct PoolState {
     bool single_writer = false;
     std::optional<Index> writer;  ///< of `parts`: where the data is primary
     failover::WriterAlarm writer_alarm = failover::WriterAlarm::kNone;
-    failover::Load offered;  ///< of all sites, smoothed
-    double shed = 0;         ///< of its new flows, as allocated
-    bool shed_told = false;
+    failover::Load offered;                        ///< of all sites, smoothed
+    double shed = 0;                               ///< of its new flows, as allocated
+    std::optional<health::Monotonic> sheds_since;  ///< more than is worth telling (alarmed)
 };
 
 /// A BFD session with a router of a site, as it was last reported.

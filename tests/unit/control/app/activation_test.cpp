@@ -275,3 +275,44 @@ TEST_CASE("a cold site is needed when no better one takes a pool of it, and traf
     world.run(10s);
     CHECK(world.engine().needs().sites.empty());
 }
+
+TEST_CASE(
+    "a cold site is needed when the better ones have no room for all that comes, not for a short burst") {
+    config::Config config = sample_config({.sites = {"pangyo", "anyang", "chuncheon"}});
+    config.sites[0].capacity.new_flows = config.sites[1].capacity.new_flows = 500;
+    config.sites[2].tier = config::SiteTier::kCold;
+    config.sites[2].activation = shell("true");
+    World world(config);
+    world.offered = {{"pool0", 800}};
+    world.boot();
+    world.behave("chuncheon", Cause::kTimeout);  // nothing is switched on there
+    world.run(20s);
+    CHECK(world.pool("pool0").shed == 0);
+    CHECK(world.engine().needs().sites.empty());
+    // A burst: the alarm comes, the site is left alone.
+    world.offered = {{"pool0", 3000}};
+    for (int i = 0; i < 100 && world.pool("pool0").shed == 0; ++i) world.run(100ms);
+    CHECK(world.pool("pool0").shed > 0);
+    world.run(2s);
+    world.offered = {{"pool0", 300}};
+    for (int i = 0; i < 300; ++i) {
+        world.run(100ms);
+        CHECK(world.engine().needs().sites.empty());
+    }
+    CHECK(world.pool("pool0").shed == 0);
+    // One of the two burns down, and the other can't hold everything.
+    world.offered = {{"pool0", 800}};
+    world.run(20s);
+    CHECK(world.engine().needs().sites.empty());
+    world.behave("pangyo", Cause::kTimeout);
+    world.run(5s);
+    CHECK(world.pool("pool0").shed > 0.2);
+    CHECK(world.engine().needs().sites.empty());
+    world.run(10s);
+    CHECK(world.engine().needs().sites == std::vector<std::string>{"chuncheon"});
+    // Its backends are there: it takes the rest, and is needed no longer.
+    world.behave("chuncheon", Cause::kOk);
+    world.run(60s);
+    CHECK(world.pool("pool0").shed == 0);
+    CHECK(world.engine().needs().sites.empty());
+}
