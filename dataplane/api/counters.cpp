@@ -45,7 +45,7 @@ constexpr std::array<ReasonInfo, kReasonCount> kReasons{{
      "or there was no "
      "room to wait for it."},
     {Reason::kIcmpOverBudget, kDropped, "icmp_over_budget",
-     "An ICMP error about a VIP's flow, and the budget for passing them on is spent."},
+     "An ICMP error about a VIP's flow or an echo request to a VIP, and the budget for those is spent."},
     {Reason::kNoSite, kDropped, "no_site", "No site of the pool admits the flow."},
     {Reason::kNoBackend, kDropped, "no_backend", "The chosen site has no backend that is up."},
     {Reason::kUnresolvedNextHop, kDropped, "unresolved_next_hop",
@@ -85,6 +85,12 @@ constexpr std::array<ReasonInfo, kReasonCount> kReasons{{
      "first after its client's address changed."},
     {Reason::kEmptyReset, kAnswered, "empty_reset",
      "A SYN that no site or backend of its pool takes, answered with a RST (`on_empty`)."},
+    {Reason::kTooBigUnanswered, kDropped, "too_big_unanswered",
+     "Larger than its tunnel, and nobody to tell: an ICMP error, or a later fragment."},
+    {Reason::kEchoAnswered, kAnswered, "echo_answered", "An echo request to a VIP, answered."},
+    {Reason::kNoService, kKernel, "no_service",
+     "To a VIP's address, but to no port and protocol that it serves: left to the kernel, within a budget of "
+     "its own."},
 }};
 
 namespace {

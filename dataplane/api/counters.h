@@ -1,7 +1,8 @@
 // Every verdict's reason, once: enum, metric label and one sentence for the manual.
 //
-// A packet ends in exactly one reason. Counters are per worker, written by that worker alone with relaxed
-// stores and read by the control channel. Order is the wire's: append only.
+// The stages give a packet exactly one reason; kTransmitFull and kKernelFull come beside it. Counters are per
+// worker, written by that worker alone with relaxed stores and read by the control channel. Order is the
+// wire's: append only.
 #pragma once
 
 #include <array>
@@ -59,8 +60,11 @@ enum class Reason : std::uint8_t {
     kTinyFragment,
     kOverlappingFragment,
     kBadFragment,
-    kForwardedCid,  // QUIC: the connection id named the backend, and no entry did
-    kEmptyReset,    // a SYN that no site or backend takes, answered with a RST
+    kForwardedCid,      // QUIC: the connection id named the backend, and no entry did
+    kEmptyReset,        // a SYN that no site or backend takes, answered with a RST
+    kTooBigUnanswered,  // an ICMP error or a later fragment that does not fit its tunnel
+    kEchoAnswered,      // an echo request to a VIP
+    kNoService,         // to a VIP's address, but none of its ports: to the kernel
     kCount,
 };
 

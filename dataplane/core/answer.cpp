@@ -59,6 +59,34 @@ void refuse_syn(Packet& p) noexcept {
     answer(p, 0, sequence_of(p) + 1, kTcpRst | kTcpAck);
 }
 
+bool answer_echo(Packet& p) noexcept {
+    const bool v6 = p.v6 != 0;
+    if (p.l4 != p.l3 + (v6 ? 40 : 20)) return false;
+    std::uint8_t* ip = p.data + p.l3;
+    std::uint8_t* icmp = p.data + p.l4;
+    if (v6) {
+        const auto client = load<Address6>(ip + 8);
+        std::memcpy(ip + 8, ip + 24, 16);
+        store(ip + 24, client);
+        ip[7] = 64;
+    } else {
+        const auto client = load<std::uint32_t>(ip + 12);
+        store(ip + 12, load<std::uint32_t>(ip + 16));
+        store(ip + 16, client);
+        ip[8] = 64;
+        store(ip + 10, std::uint16_t{0});
+        store(ip + 10, checksum(ip, 20));
+    }
+    // Of what the checksum covers only the type changes (RFC 1624); a wrong one stays wrong.
+    const std::uint32_t before = load<std::uint16_t>(icmp);
+    icmp[0] = v6 ? 129 : 0;
+    const std::uint32_t sum =
+        (load<std::uint16_t>(icmp + 2) ^ 0xffffU) + (before ^ 0xffffU) + load<std::uint16_t>(icmp);
+    store(icmp + 2, static_cast<std::uint16_t>(~checksum_fold(sum)));
+    swap_macs(p.data);
+    return true;
+}
+
 bool answer_too_big(Packet& p, std::uint16_t mtu) noexcept {
     const bool v6 = p.v6 != 0;
     const std::size_t added = v6 ? 48 : 28;

@@ -1,6 +1,7 @@
-// Answers made from the packet they answer, in its own buffer: a RST, or ICMP "too big". Pure, no allocation.
+// Answers made from the packet they answer, in its own buffer: a RST, ICMP "too big", an echo. Pure, no
+// allocation.
 //
-// Both go back to where the frame came from: MACs swapped, VLAN tags kept, same port.
+// All go back to where the frame came from: MACs swapped, VLAN tags kept, same port.
 #pragma once
 
 #include <cstdint>
@@ -22,5 +23,9 @@ void refuse_syn(Packet& packet) noexcept;
 /// quotes it. `mtu` is the largest IP packet that the tunnel carries, bytes. False when the headroom is too
 /// small.
 [[nodiscard]] bool answer_too_big(Packet& packet, std::uint16_t mtu) noexcept;
+
+/// Turns an echo request into its reply (RFC 792, 4443). False, and nothing is changed, when it has IP
+/// options or extension headers.
+[[nodiscard]] bool answer_echo(Packet& packet) noexcept;
 
 }  // namespace detour::core

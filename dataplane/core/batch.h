@@ -5,6 +5,7 @@
 // worker.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <span>
@@ -60,6 +61,9 @@ class PacketList {
         count_ += take;
     }
     [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+    [[nodiscard]] bool contains(std::uint8_t index) const noexcept {
+        return std::find(begin(), end(), index) != end();
+    }
     [[nodiscard]] const std::uint8_t* begin() const noexcept { return indices_.data(); }
     [[nodiscard]] const std::uint8_t* end() const noexcept { return indices_.data() + count_; }
 

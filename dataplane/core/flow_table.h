@@ -307,6 +307,9 @@ class FlowTable {
         return {.gone = best.worth != 0 ? before : FlowValue{}};
     }
 
+    /// Whether inserts may move entries to their other bucket.
+    void may_move(bool may) noexcept { may_move_ = may; }
+
     void erase(Entry& entry) noexcept {
         entry.clear();
         --used_;
@@ -343,7 +346,7 @@ class FlowTable {
             credit_tick_ = now_tick;
             credit_ = kCredit;
         }
-        if (credit_ == 0) return nullptr;
+        if (credit_ == 0 || !may_move_) return nullptr;
         for (Entry& e : buckets_[index].entries) {
             const Key key = e.key();
             const Candidate place = weakest(buckets_[other(index, key)], now_tick);
@@ -425,6 +428,7 @@ class FlowTable {
     static constexpr std::uint32_t kCredit = 64;
     std::uint32_t credit_ = kCredit;
     std::uint16_t credit_tick_ = 0;
+    bool may_move_ = true;
 };
 
 using FlowTableV4 = FlowTable<FlowKeyV4>;

@@ -83,6 +83,7 @@ Fragment read_fragment(Packet& p, const HashSeed& seed) noexcept {
     f.tag = s.tag;
     f.begin = static_cast<std::uint16_t>(s.begin);
     f.end = static_cast<std::uint16_t>(s.begin + (s.length + 7) / 8);
+    f.more = s.more;
     return f;
 }
 

@@ -27,6 +27,7 @@ struct Fragment {
     std::uint64_t tag = 0;    ///< of its datagram
     std::uint16_t begin = 0;  ///< first and, exclusive, last 8-byte unit of the datagram's payload
     std::uint16_t end = 0;
+    bool more = false;  ///< it is not the datagram's last
 };
 
 /// Reads a packet that parse() called kFragment.
@@ -47,12 +48,17 @@ struct FragmentEntry {
     std::uint16_t vip = 0;
     std::uint16_t backend = 0;
     State state = State::kEmpty;
-    std::uint8_t count = 0;  ///< of ranges
+    std::uint8_t count = 0;   ///< of ranges
+    std::uint16_t whole = 0;  ///< units of the whole datagram; 0: its last fragment was not seen yet
     std::array<Range, 8> ranges{};
 
     enum class Added : std::uint8_t { kNew, kAgain, kOverlap, kTooMany };
     /// Notes that [begin, end) was seen. Ranges that touch become one, so fragments in order need one.
     [[nodiscard]] Added add(std::uint16_t begin, std::uint16_t end) noexcept;
+    /// All of it was seen.
+    [[nodiscard]] bool complete() const noexcept {
+        return whole != 0 && count == 1 && ranges[0].begin == 0 && ranges[0].end == whole;
+    }
 };
 
 class FragmentCache {

@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::uint8_t kTcp = 6;
 constexpr std::uint8_t kUdp = 17;
+constexpr std::uint8_t kFragmentHeader = 44;
 
 /// Unreachable (with "fragmentation needed"), time exceeded, parameter problem.
 bool is_error_v4(std::uint8_t type) noexcept {
@@ -38,10 +39,17 @@ std::optional<QuotedFlow> quoted_v4(const Packet& p, const std::uint8_t* quote, 
 
 std::optional<QuotedFlow> quoted_v6(const Packet& p, const std::uint8_t* quote, std::size_t room) noexcept {
     if (room < 48 || quote[0] >> 4U != 6) return std::nullopt;
-    // A server's answers carry no extension headers; what does is no flow of a VIP.
-    if (quote[6] != kTcp && quote[6] != kUdp) return std::nullopt;
+    // Of the extension headers a server's answers carry one: that of a first fragment.
+    std::uint8_t protocol = quote[6];
+    std::size_t ports = 40;
+    if (protocol == kFragmentHeader) {
+        if (room < 56 || (load_be16(quote + 42) & 0xfff8U) != 0) return std::nullopt;
+        protocol = quote[40];
+        ports = 48;
+    }
+    if (protocol != kTcp && protocol != kUdp) return std::nullopt;
     if (std::memcmp(quote + 8, p.data + p.l3 + 24, 16) != 0) return std::nullopt;
-    return flow_of(quote + 8, quote + 24, quote + 40, quote[6]);
+    return flow_of(quote + 8, quote + 24, quote + ports, protocol);
 }
 
 }  // namespace
@@ -53,6 +61,12 @@ std::optional<QuotedFlow> quoted_flow(const Packet& p) noexcept {
     const bool error = p.v6 != 0 ? is_error_v6(icmp[0]) : is_error_v4(icmp[0]);
     if (!error) return std::nullopt;
     return p.v6 != 0 ? quoted_v6(p, icmp + 8, length - 8) : quoted_v4(p, icmp + 8, length - 8);
+}
+
+bool is_echo_request(const Packet& p) noexcept {
+    const std::size_t length = static_cast<std::size_t>(p.l3) + p.ip_length - p.l4;
+    const std::uint8_t* icmp = p.data + p.l4;
+    return length >= 8 && icmp[0] == (p.v6 != 0 ? 128 : 8) && icmp[1] == 0;
 }
 
 }  // namespace detour::core

@@ -25,4 +25,7 @@ struct QuotedFlow {
 /// error is sent to.
 [[nodiscard]] std::optional<QuotedFlow> quoted_flow(const Packet& packet) noexcept;
 
+/// `packet` was parsed as kIcmp.
+[[nodiscard]] bool is_echo_request(const Packet& packet) noexcept;
+
 }  // namespace detour::core

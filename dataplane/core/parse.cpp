@@ -116,8 +116,8 @@ Parsed parse_ipv6(Packet& p) noexcept {
     if (ip[0] >> 4U != 6) return malformed(p, Reason::kBadIpVersion);
     const std::uint32_t total = 40U + load_be16(ip + 4);
     if (total > room) return malformed(p, Reason::kBadIpTotalLength);
-    if (bad_source_v6(ip + 8)) return malformed(p, Reason::kBadSource);
     p.v6 = 1;
+    if (bad_source_v6(ip + 8)) return malformed(p, Reason::kBadSource);
     p.ip_length = static_cast<std::uint16_t>(total);
     p.length = static_cast<std::uint16_t>(p.l3 + total);
     return walk_extensions(p, total);

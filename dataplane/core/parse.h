@@ -61,7 +61,7 @@ enum class Parsed : std::uint8_t {
     kFragment,   ///< of any protocol: addresses known, ports not; IPv6: l4 is the fragment header
     kIcmp,       ///< ICMP or ICMPv6, l4 set
     kOther,      ///< ARP, other EtherTypes, other protocols
-    kMalformed,  ///< packet.reason says why
+    kMalformed,  ///< packet.reason says why; with kBadSource the addresses are known
 };
 
 /// Fills in the fields "set by parse" of `packet`; trims `length` to the IP packet's end (Ethernet padding

@@ -35,6 +35,8 @@ class TokenBucket {
         }
         return credit_ >= kSecond * (1 + reserve);
     }
+    /// Full at the next look, as if it had never been used.
+    void refill() noexcept { credit_ = last_ = 0; }
     /// Only after available() said yes.
     void spend() noexcept { credit_ -= kSecond; }
 

@@ -95,6 +95,12 @@ std::uint64_t Introspection::monotonic_ns() {
     return clock_ns(CLOCK_MONOTONIC);
 }
 
+Introspection::~Introspection() {
+    const std::lock_guard lock(mutex_);
+    if (session_) end();
+    for (auto& session : lingering_) (void)session.release();
+}
+
 std::uint64_t Introspection::deadline() const {
     return now_() + static_cast<std::uint64_t>(std::chrono::nanoseconds(kPatience).count());
 }

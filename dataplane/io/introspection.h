@@ -37,6 +37,10 @@ class Introspection {
     /// `fast_path` outlives it.
     explicit Introspection(FastPath& fast_path, Clock now = monotonic_ns)
         : fast_path_(fast_path), now_(now) {}
+    /// A capture under way ends; its memory is kept for good where a worker may still use it.
+    ~Introspection();
+    Introspection(const Introspection&) = delete;
+    Introspection& operator=(const Introspection&) = delete;
 
     /// Errors: kInvalidArgument, no packet, or longer than one can be; kLimit without memory.
     [[nodiscard]] api::Result<void> trace(const wire::Trace& request, wire::TraceReply& reply);

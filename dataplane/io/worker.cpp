@@ -20,6 +20,8 @@ constexpr std::size_t kIdleSweep = 64;
 constexpr std::uint64_t kInjectedPerSecond = 4000;
 // All that the host itself receives by a port owned whole: 2 µs each, on a thread that is no worker.
 constexpr std::uint64_t kTapFramesPerSecond = 100'000;
+// What anybody may send to a VIP's closed ports: it must not take the place of routing protocols and ssh.
+constexpr std::uint64_t kStraysPerSecond = 1000;
 constexpr std::size_t kKernelBurst = 32;
 // Whoever sends for the kernel; one, for its ring has one reader.
 constexpr unsigned kKernelWorker = 0;
@@ -50,6 +52,7 @@ Worker::Worker(const WorkerSetup& setup)
       longest_sleep_(setup.idle_sleep),
       state_(setup.limits) {
     injector_budget_.set_rate(std::max<std::uint64_t>(1, kInjectedPerSecond / setup.limits.workers));
+    stray_budget_.set_rate(std::max<std::uint64_t>(1, kStraysPerSecond / setup.limits.workers));
     tap_budget_.set_rate(std::max<std::uint64_t>(1, kTapFramesPerSecond / setup.limits.workers));
 }
 
@@ -173,7 +176,7 @@ void Worker::dispatch() noexcept {
             apply(*mbuf, packet);
             outboxes_[packet.port].push(mbuf);
         } else if (packet.verdict == core::Verdict::kKernel) {
-            to_kernel_.push(mbuf);
+            (packet.reason == api::Reason::kNoService ? strays_ : to_kernel_).push(mbuf);
         } else if (packet.verdict == core::Verdict::kHold) {
             held_[packet.backend] = mbuf;
         } else {
@@ -187,7 +190,8 @@ void Worker::dispatch() noexcept {
             full_[port].add(lost);
         }
     }
-    if (to_kernel_.count != 0) flush_kernel();
+    if (to_kernel_.count != 0) flush_kernel(to_kernel_);
+    if (strays_.count != 0) flush_kernel(strays_);
     if (to_free_.count != 0) rte_pktmbuf_free_bulk(to_free_.mbufs.data(), to_free_.count);
     to_free_.count = 0;
 }
@@ -214,19 +218,20 @@ unsigned Worker::send_for_kernel() noexcept {
     return taken;
 }
 
-void Worker::flush_kernel() noexcept {
+void Worker::flush_kernel(Outbox& frames) noexcept {
     Outbox granted;
-    for (rte_mbuf* mbuf : to_kernel_.span()) {
+    for (rte_mbuf* mbuf : frames.span()) {
         const KernelPath::Way way = kernel_.way(static_cast<std::uint8_t>(mbuf->port));
-        core::TokenBucket& budget = way == KernelPath::Way::kTap ? tap_budget_ : injector_budget_;
+        core::TokenBucket& own = way == KernelPath::Way::kTap ? tap_budget_ : injector_budget_;
+        core::TokenBucket& budget = &frames == &strays_ ? stray_budget_ : own;
         const bool goes = way != KernelPath::Way::kNone && budget.take(state_.now_ns());
         (goes ? granted : to_free_).push(mbuf);
     }
     const std::uint16_t taken = granted.count == 0 ? std::uint16_t{0} : kernel_.hand_over(granted.span());
     for (std::uint16_t i = taken; i < granted.count; ++i) to_free_.push(granted.mbufs[i]);
-    const auto refused = static_cast<unsigned>(to_kernel_.count - taken);
+    const auto refused = static_cast<unsigned>(frames.count - taken);
     if (refused != 0) count(api::Reason::kKernelFull, refused);
-    to_kernel_.count = 0;
+    frames.count = 0;
 }
 
 void Worker::count(api::Reason reason, std::uint64_t n) noexcept {

@@ -89,7 +89,7 @@ class alignas(64) Worker {
     void send_segments(const core::ForwardingTables& tables) noexcept;
     [[nodiscard]] bool send_segment(const core::Segment& segment,
                                     const core::ForwardingTables& tables) noexcept;
-    void flush_kernel() noexcept;
+    void flush_kernel(Outbox& frames) noexcept;
     void count(api::Reason reason, std::uint64_t n) noexcept;
     void rest() noexcept;
 
@@ -107,10 +107,12 @@ class alignas(64) Worker {
     core::Batch batch_;
     std::array<Outbox, api::kMaxPorts> outboxes_;
     Outbox to_kernel_;
+    Outbox strays_;  ///< to the kernel too, from a budget of their own: kNoService
     Outbox to_free_;
     std::array<rte_mbuf*, core::FragmentCache::kSlots> held_{};  ///< fragments, by slot
     core::TokenBucket injector_budget_;
     core::TokenBucket tap_budget_;
+    core::TokenBucket stray_budget_;
     unsigned idle_polls_ = 0;
     unsigned bursts_ = 0;
     std::chrono::nanoseconds sleep_{0};

@@ -38,6 +38,11 @@ bool classify_v6(core::Packet& p, const Context& context) noexcept {
     return true;
 }
 
+/// Not inlined: the loop stays small.
+[[gnu::noinline]] void stray(core::Packet& p, const Context& context) noexcept {
+    to_kernel(p, is_for_a_vip(p, context) ? api::Reason::kNoService : api::Reason::kNotOurs);
+}
+
 }  // namespace
 
 void classify(core::Batch& batch, const Context& context) noexcept {
@@ -49,7 +54,7 @@ void classify(core::Batch& batch, const Context& context) noexcept {
         if (p.verdict != core::Verdict::kPending || (p.protocol != 6 && p.protocol != 17)) continue;
         const bool ours = p.v6 != 0 ? classify_v6(p, context) : classify_v4(p, context);
         if (!ours) {
-            to_kernel(p, api::Reason::kNotOurs);
+            stray(p, context);
             continue;
         }
         batch.by_transport[p.protocol == 17 ? 1 : 0].add(index);

@@ -9,6 +9,9 @@ namespace {
 void too_big(core::Packet& p, const Context& context, std::uint16_t mtu) noexcept {
     WorkerState& w = context.worker;
     w.pools[p.pool_id].too_big.add(1);
+    // Neither is ever answered with an error (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
+    if (p.reason == api::Reason::kForwardedIcmp || p.reason == api::Reason::kForwardedFragment)
+        return drop(p, api::Reason::kTooBigUnanswered);
     if (!w.icmp.take(w.now_ns())) return drop(p, api::Reason::kTooBigOverBudget);
     if (!core::answer_too_big(p, mtu)) return drop(p, api::Reason::kNoHeadroom);
     p.verdict = core::Verdict::kTransmit;

@@ -25,6 +25,9 @@ struct KeyedV4 {
     std::uint64_t syn_key;
     std::uint32_t client_prefix;  ///< the client's /24
 
+    [[nodiscard]] static const core::FlowTableV4& flows_of(const WorkerState& w) noexcept {
+        return w.flows_v4;
+    }
     KeyedV4(const core::Packet& p, WorkerState& w) noexcept : flows(w.flows_v4), syns(w.syns_v4) {
         const auto address = core::load<std::uint32_t>(p.data + p.l3 + 12);
         key = core::FlowKeyV4::make(address, p.source_port, p.vip);
@@ -40,6 +43,9 @@ struct KeyedV6 {
     std::uint64_t syn_key;
     std::uint32_t client_prefix;  ///< of the client's /48, folded
 
+    [[nodiscard]] static const core::FlowTableV6& flows_of(const WorkerState& w) noexcept {
+        return w.flows_v6;
+    }
     KeyedV6(const core::Packet& p, WorkerState& w) noexcept : flows(w.flows_v6), syns(w.syns_v6) {
         const std::uint8_t* address = p.data + p.l3 + 8;
         key = core::FlowKeyV6::make(address, p.source_port, p.vip);
@@ -47,6 +53,18 @@ struct KeyedV6 {
         client_prefix = core::load<std::uint32_t>(address) ^ core::load<std::uint16_t>(address + 4);
     }
 };
+
+/// Whether any VIP has the packet's destination address, on whatever port.
+[[nodiscard]] inline bool is_for_a_vip(const core::Packet& p, const Context& context) noexcept {
+    core::VipMap::Address address{};
+    const std::uint8_t* ip = p.data + p.l3;
+    if (p.v6 != 0) {
+        std::memcpy(address.data(), ip + 24, 16);
+    } else {
+        std::memcpy(address.data(), ip + 16, 4);
+    }
+    return context.tables.vips.has_address(address, p.v6);
+}
 
 /// True while flows pinned to `backend` stay there.
 [[nodiscard]] inline bool keeps(std::uint16_t backend, api::PoolId pool, const Context& context) noexcept {

@@ -29,7 +29,7 @@ void follow(Packet& p, std::uint16_t backend, const Context& context) noexcept {
         const FlowValue old = entry->value();
         const FlowValue now = old.with_backend(backend).with_state(FlowState::kUdp).with_tick(w.tick());
         if (now.word() != old.word()) entry->set_value(now);
-    } else if (w.may_insert()) {
+    } else if (w.may_insert(core::MayEvict::kUnconfirmed)) {
         const FlowValue v = FlowValue::make(backend, FlowState::kSeenOnce, 0, w.tick());
         w.flow_tally.count(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed),
                            w.tick());

@@ -159,12 +159,17 @@ void handshake(Packet& p, Keyed& k, core::SynEntry& s, Entry* entry, const Conte
         if (!context.tables.has_backend(s.backend)) return drop(p, Reason::kStranded);
         return send_to(p, s.backend, context, Reason::kForwardedHandshake);
     }
-    const FlowValue v =
-        FlowValue::make(s.backend, FlowState::kSeenOnce, core::acknowledgement_of(p), w.tick());
+    // An id that has left the plan is not written down anew: see WorkerState::scanned().
+    const std::uint16_t backend = context.tables.has_backend(s.backend) ? s.backend : core::kNoBackendId;
+    const FlowValue v = FlowValue::make(backend, FlowState::kSeenOnce, core::acknowledgement_of(p), w.tick());
     if (entry != nullptr) {
         entry->set_value(v);
-    } else if (w.may_insert()) {
+    } else if (w.may_insert(core::MayEvict::kConfirmed)) {
         w.flow_tally.count(k.flows.insert(k.key, p.flow_hash, v, w.tick()), w.tick());
+    } else {
+        // The SYN stays, and the next segment asks again: by its hash the flow might belong elsewhere by now.
+        if (!keeps(backend, api::PoolId{p.pool_id}, context)) return drop(p, Reason::kStranded);
+        return send_to(p, backend, context, Reason::kForwardedHandshake);
     }
     s.time = 0;
     // Whatever becomes of the flow: its site's answer has reached the client.
@@ -180,7 +185,7 @@ template <class Keyed>
 void mid_flow(Packet& p, Keyed& k, const Context& context) noexcept {
     if (!choose(p, context, core::Admission::kMid, Reason::kForwardedMid)) return;
     WorkerState& w = context.worker;
-    if (has(p, core::kTcpRst | core::kTcpFin) || !w.may_insert()) return;
+    if (has(p, core::kTcpRst | core::kTcpFin) || !w.may_insert(core::MayEvict::kUnconfirmed)) return;
     const FlowValue v =
         FlowValue::make(p.backend, FlowState::kSeenOnce, core::acknowledgement_of(p), w.tick());
     w.flow_tally.count(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed),

@@ -28,15 +28,34 @@ void pinned(Packet& p, Entry& entry, const Context& context) noexcept {
 }
 
 template <class Keyed>
-void udp(Packet& p, const Context& context) noexcept {
-    WorkerState& w = context.worker;
-    Keyed k(p, w);
-    if (auto* entry = k.flows.find(k.key, p.flow_hash)) return pinned(p, *entry, context);
-    if (!choose(p, context, core::Admission::kNew, Reason::kForwardedNew)) return;
-    if (!within_limits(p, context) || !w.may_insert()) return;
+void remember(const Packet& p, Keyed& k, WorkerState& w) noexcept {
+    if (!w.may_insert(core::MayEvict::kUnconfirmed)) return;
     const FlowValue v = FlowValue::make(p.backend, FlowState::kSeenOnce, 0, w.tick());
     w.flow_tally.count(k.flows.insert(k.key, p.flow_hash, v, w.tick(), core::MayEvict::kUnconfirmed),
                        w.tick());
+}
+
+/// RSS sends a fragment by its addresses alone, so to another worker than the flow's whole datagrams: that
+/// one may know where the flow lives (core/flow_table.h says how a foreign entry is read).
+template <class Keyed>
+bool known_elsewhere(Packet& p, const Keyed& k, const Context& context) noexcept {
+    for (const WorkerState* other : context.worker.others()) {
+        const FlowValue v = Keyed::flows_of(*other).peek(k.key, p.flow_hash);
+        if (v.state() == FlowState::kEmpty || !keeps(v.backend(), api::PoolId{p.pool_id}, context)) continue;
+        send_to(p, v.backend(), context, Reason::kForwardedPinned);
+        return true;
+    }
+    return false;
+}
+
+template <class Keyed>
+void udp(Packet& p, bool fragment, const Context& context) noexcept {
+    WorkerState& w = context.worker;
+    Keyed k(p, w);
+    if (auto* entry = k.flows.find(k.key, p.flow_hash)) return pinned(p, *entry, context);
+    if (fragment && known_elsewhere(p, k, context)) return remember(p, k, w);
+    if (!choose(p, context, core::Admission::kNew, Reason::kForwardedNew)) return;
+    if (within_limits(p, context)) remember(p, k, w);
 }
 
 /// True when it was the packet of a live flow whose entry lies where it should; else left to udp().
@@ -64,7 +83,8 @@ void flow_udp(core::Batch& batch, const Context& context) noexcept {
     prefetch_choices(batch, context);
     for (const std::uint8_t i : batch.rest) {
         Packet& p = batch.packets[i];
-        p.v6 != 0 ? udp<KeyedV6>(p, context) : udp<KeyedV4>(p, context);
+        const bool fragment = batch.first_fragments.contains(i);
+        p.v6 != 0 ? udp<KeyedV6>(p, fragment, context) : udp<KeyedV4>(p, fragment, context);
     }
 }
 

@@ -13,23 +13,13 @@ using core::FragmentKind;
 using core::Packet;
 using State = core::FragmentEntry::State;
 
-bool for_a_vip(const Packet& p, const Context& context) noexcept {
-    const std::uint8_t* ip = p.data + p.l3;
-    core::VipMap::Address address{};
-    if (p.v6 != 0) {
-        std::memcpy(address.data(), ip + 24, 16);
-    } else {
-        std::memcpy(address.data(), ip + 16, 4);
-    }
-    return context.tables.vips.has_address(address, p.v6);
-}
-
 /// False when it overlaps another one: then the whole datagram is given up (RFC 5722, section 4).
 bool note(Packet& p, const Fragment& f, FragmentEntry& entry, WorkerState& w) noexcept {
     if (entry.state == State::kDropped) return drop(p, api::Reason::kFragment), false;
     switch (entry.add(f.begin, f.end)) {
         case FragmentEntry::Added::kNew:
             entry.time = w.now_ms();
+            if (!f.more) entry.whole = f.end;
             return true;
         case FragmentEntry::Added::kAgain:
             drop(p, api::Reason::kOverlappingFragment);
@@ -57,7 +47,7 @@ void later(Packet& p, const Fragment& f, const Context& context) noexcept {
     WorkerState& w = context.worker;
     FragmentEntry* entry = w.fragments.find(f.tag, w.now_ms());
     if (entry == nullptr || entry->state == State::kWaiting) return wait(p, f, w);
-    if (entry->state == State::kKernel) return to_kernel(p, api::Reason::kNotOurs);
+    if (entry->state == State::kKernel) return to_kernel(p, api::Reason::kNoService);
     if (!note(p, f, *entry, w)) return;
     if (!context.tables.has_backend(entry->backend)) return drop(p, api::Reason::kFragment);
     p.pool = entry->pool;
@@ -65,11 +55,13 @@ void later(Packet& p, const Fragment& f, const Context& context) noexcept {
     p.vip = entry->vip;
     p.flow_hash = entry->flow_hash;
     send_to(p, entry->backend, context, api::Reason::kForwardedFragment);
+    // Its sender, or another one behind the same address, may use the identification again.
+    if (entry->complete()) entry->state = State::kEmpty;
 }
 
 void fragment_one(core::Batch& batch, std::uint32_t index, const Context& context) noexcept {
     Packet& p = batch.packets[index];
-    if (!for_a_vip(p, context)) return to_kernel(p, api::Reason::kNotOurs);
+    if (!is_for_a_vip(p, context)) return to_kernel(p, api::Reason::kNotOurs);
     WorkerState& w = context.worker;
     const Fragment f = core::read_fragment(p, context.tables.seed);
     switch (f.kind) {
@@ -82,7 +74,7 @@ void fragment_one(core::Batch& batch, std::uint32_t index, const Context& contex
         case FragmentKind::kLater:
             return later(p, f, context);
         case FragmentKind::kOther:
-            return to_kernel(p, api::Reason::kNotOurs);
+            return to_kernel(p, api::Reason::kNoService);
         case FragmentKind::kTiny:
             return drop(p, api::Reason::kTinyFragment);
         case FragmentKind::kBad:

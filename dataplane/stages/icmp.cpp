@@ -1,6 +1,8 @@
-// ICMP errors about a VIP's flow go to the backend of that flow; all other ICMP is the kernel's.
+// ICMP errors about a VIP's flow go to the backend of that flow, and a VIP answers echo requests; all other
+// ICMP is the kernel's.
 #include "dataplane/core/icmp.h"
 
+#include "dataplane/core/answer.h"
 #include "dataplane/stages/flow.h"
 
 namespace detour::stages {
@@ -51,7 +53,23 @@ void forward_error(core::Packet& p, const Context& context, const core::QuotedFl
     (void)choose(p, q.client, context, core::Admission::kMid, api::Reason::kForwardedIcmp);
 }
 
+/// Whether it was an echo request to a VIP, whose host need not have the address.
+bool echoed(core::Packet& p, const Context& context) noexcept {
+    if (!core::is_echo_request(p) || !is_for_a_vip(p, context)) return false;
+    WorkerState& w = context.worker;
+    if (!w.echoes.take(w.now_ns())) {
+        drop(p, api::Reason::kIcmpOverBudget);
+    } else if (core::answer_echo(p)) {
+        p.verdict = core::Verdict::kTransmit;
+        p.reason = api::Reason::kEchoAnswered;
+    } else {
+        to_kernel(p, api::Reason::kIcmpToKernel);
+    }
+    return true;
+}
+
 void icmp_one(core::Packet& p, const Context& context) noexcept {
+    if (echoed(p, context)) return;
     const auto quoted = core::quoted_flow(p);
     if (!quoted) return to_kernel(p, api::Reason::kIcmpToKernel);
     std::array<std::uint64_t, 2> address{};

@@ -20,6 +20,7 @@ namespace detour::stages {
         case kUnresolvedNextHop:
         case kNoTunnelSource:
         case kTooBigOverBudget:
+        case kTooBigUnanswered:
         case kStranded:
         case kResetOverBudget:
         case kNoHeadroom:
@@ -40,6 +41,7 @@ namespace detour::stages {
         case kUnresolvedNextHop:
         case kNoTunnelSource:
         case kTooBigOverBudget:
+        case kTooBigUnanswered:
         case kNoHeadroom:
         case kShed:
         case kShedReset:

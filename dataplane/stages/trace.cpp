@@ -115,6 +115,7 @@ void Tracer::wipe() noexcept {
     clear(scratch_->syns_v6);
     scratch_->fragments = {};
     scratch_->segments.clear();
+    scratch_->refill();
 }
 
 }  // namespace detour::stages

@@ -32,7 +32,7 @@ WayBack::Sample WayBack::sample(const core::Packet& fresh) noexcept {
 }
 
 void WayBack::learn(const Sample& s, const core::Packet& done) noexcept {
-    if (s.length == 0 || done.verdict != core::Verdict::kTransmit) return;
+    if (s.length == 0 || done.verdict != core::Verdict::kTransmit || !api::is_forwarded(done.reason)) return;
     core::LinkHeader header;
     header.length = s.length;
     header.port = s.port;

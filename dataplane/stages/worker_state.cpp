@@ -97,18 +97,32 @@ void WorkerState::publish_counts(std::size_t step) noexcept {
         flow_tally.idle[c].set(std::exchange(counting_.by_idle[c], 0));
 }
 
+void WorkerState::move_flows(bool may_move) noexcept {
+    flows_v4.may_move(may_move);
+    flows_v6.may_move(may_move);
+}
+
+void WorkerState::refill() noexcept {
+    for (core::TokenBucket* bucket : {&resets, &icmp, &icmp_forwarded, &echoes, &inserts_}) bucket->refill();
+    for (core::TokenBucket& bucket : site_flows) bucket.refill();
+    for (core::TokenBucket& bucket : pool_flows) bucket.refill();
+}
+
 void WorkerState::sweep(const core::ForwardingTables& tables, std::size_t buckets) noexcept {
     const std::size_t steps = flows_v4.buckets() + flows_v6.buckets() +
                               (syns_v4.size() + kSynsPerStep - 1) / kSynsPerStep + kCountSteps;
-    if (sweep_generation_ != tables.generation.value()) {
-        sweep_generation_ = tables.generation.value();
-        sweep_left_ = steps;
-    }
     for (std::size_t i = 0; i < buckets; ++i) {
+        // One that is under way is finished, however fast plans come.
+        if (sweep_left_ == 0 && sweep_generation_ != tables.generation.value()) {
+            sweep_generation_ = tables.generation.value();
+            sweep_left_ = steps;
+            move_flows(false);  // or one might move from before the pass to behind it
+        }
         sweep_one(tables, sweep_position_);
         sweep_position_ = sweep_position_ + 1 == steps ? 0 : sweep_position_ + 1;
         if (sweep_left_ == 0 || --sweep_left_ != 0) continue;
         scanned_.set(sweep_generation_);
+        move_flows(true);
         // One walk for all that this plan took away.
         strand_sweep.lost_backends |= lost_backends_;
         lost_backends_ = false;

@@ -127,6 +127,7 @@ class WorkerState {
         resets.set_rate(pace, pace / 50);
         icmp.set_rate((tables.icmp_per_second + workers_ - 1) / workers_);
         icmp_forwarded.set_rate(icmp.rate());
+        echoes.set_rate(icmp.rate());
     }
 
     /// Bounded background work, a few buckets a call: ages entries out, strands those whose backend is not in
@@ -137,12 +138,21 @@ class WorkerState {
 
     [[nodiscard]] std::uint32_t workers() const noexcept { return workers_; }
 
-    /// Whether one more flow may be remembered now; counts it when not.
-    [[nodiscard]] bool may_insert() noexcept {
-        if (inserts_.rate() == 0 || inserts_.take(now_ns_)) return true;
+    /// Whether one more flow may be remembered now; counts it when not. Half of the burst is kept for flows
+    /// that may evict any other: handshakes.
+    [[nodiscard]] bool may_insert(core::MayEvict may_evict) noexcept {
+        if (inserts_.rate() == 0) return true;
+        const std::uint64_t reserve = may_evict == core::MayEvict::kConfirmed ? 0 : inserts_.burst() / 2;
+        if (inserts_.available(now_ns_, reserve)) {
+            inserts_.spend();
+            return true;
+        }
         not_inserted.add(1);
         return false;
     }
+
+    /// All budgets are full again.
+    void refill() noexcept;
 
     core::FlowTableV4 flows_v4;
     core::FlowTableV6 flows_v6;
@@ -152,6 +162,7 @@ class WorkerState {
     core::TokenBucket resets;
     core::TokenBucket icmp;                         ///< errors that we send
     core::TokenBucket icmp_forwarded;               ///< errors that we pass on
+    core::TokenBucket echoes;                       ///< answers to echo requests
     std::array<core::TokenBucket, 256> site_flows;  ///< new flows, where a limit is in force
     std::vector<core::TokenBucket> pool_flows;      ///< by PoolId
     core::SegmentQueue segments;                    ///< to be sent by the io layer, then cleared
@@ -170,6 +181,7 @@ class WorkerState {
   private:
     void sweep_one(const core::ForwardingTables& tables, std::size_t position) noexcept;
     void publish_counts(std::size_t step) noexcept;
+    void move_flows(bool may_move) noexcept;
 
     std::uint64_t now_ns_ = 0;
     std::uint16_t tick_ = 0;
@@ -179,7 +191,8 @@ class WorkerState {
     std::uint64_t sweep_generation_ = 0;
     std::size_t sweep_position_ = 0;
     std::vector<const WorkerState*> others_;
-    std::size_t sweep_left_ = 0;  ///< steps until a whole pass for sweep_generation_ is done
+    std::size_t sweep_left_ =
+        0;  ///< steps until a whole pass for sweep_generation_ is done; 0: none is under way
     bool lost_backends_ = false;  ///< met in the pass that is under way
     FlowCounts counting_;         ///< of the pass that is under way
     core::TokenBucket inserts_;

@@ -138,7 +138,7 @@ TEST_CASE("what is dropped or left to the kernel has no after") {
     bench.send(segment(40000, 0));
     const auto copies = bench.take();
     REQUIRE(copies.size() == 2);
-    CHECK(copies[0].packet.reason == Reason::kNotOurs);
+    CHECK(copies[0].packet.reason == Reason::kNoService);
     CHECK(copies[1].packet.reason == Reason::kBadTcpFlags);
     for (const Copy& copy : copies) CHECK(copy.after.empty());
     CHECK(copies[0].before == ssh);

@@ -410,6 +410,64 @@ TEST_CASE("a backend removed and another added never inherits its pinned flows")
     CHECK(c.data().reason == Reason::kResetSent);
 }
 
+TEST_CASE("flows that begin and move while the sweep passes leave no name of a removed backend behind it") {
+    FastPath fast(make_plan({.sites = 1, .backends = 4}), 512);
+    const auto names = [&](std::uint16_t backend) {
+        std::size_t count = 0;
+        for (std::size_t b = 0; b < fast.worker->flows_v4.buckets(); ++b)
+            for (const auto& entry : fast.worker->flows_v4.bucket(b).entries)
+                count +=
+                    entry.value().state() != core::FlowState::kEmpty && entry.value().backend() == backend
+                        ? 1
+                        : 0;
+        return count;
+    };
+    std::uint16_t port = 1;
+    while (fast.worker->flows_v4.used() < fast.worker->flows_v4.capacity() * 8 / 10)
+        (void)Client{fast, false, port++}.connect();
+    // Handshakes in flight, whose SYNs went to the backend that goes.
+    std::vector<Client> in_flight;
+    for (std::uint16_t i = 0; i < 60; ++i) {
+        const Client c{fast, false, static_cast<std::uint16_t>(30000 + i)};
+        if (c.syn().backend == 100) in_flight.push_back(c);
+    }
+    REQUIRE(in_flight.size() > 5);
+    REQUIRE(names(100) > 50);
+    api::ForwardingPlan plan = make_plan({.sites = 1, .backends = 4});
+    plan.generation = api::Generation{2};
+    std::erase_if(plan.pools[0].sites[0].backends, [](const auto& b) { return b.id.value() == 100; });
+    fast.apply(plan);
+    std::size_t step = 0;
+    for (; fast.worker->scanned() < 2; ++step) {
+        REQUIRE(step < 100'000);
+        fast.worker->sweep(*fast.tables, 1);
+        if (step % 2 == 0 && step < 250) (void)Client{fast, false, port++}.connect();
+        if (step % 8 == 0 && !in_flight.empty()) {
+            in_flight.back().data();
+            in_flight.pop_back();
+        }
+    }
+    CHECK(in_flight.empty());
+    CHECK(names(100) == 0);
+}
+
+TEST_CASE("plans that come faster than the sweep passes don't keep it from ending") {
+    FastPath fast(make_plan({.sites = 1, .backends = 2}));
+    api::ForwardingPlan plan = make_plan({.sites = 1, .backends = 2});
+    const std::size_t pass = fast.worker->flows_v4.buckets() + fast.worker->flows_v6.buckets() +
+                             fast.worker->syns_v4.size() / 4 + api::kMaxBackends / 16 + 1;
+    for (std::uint64_t generation = 2; generation < 8; ++generation) {
+        plan.generation = api::Generation{generation};
+        fast.apply(plan);
+        fast.worker->sweep(*fast.tables, pass / 2);
+        // Half a pass for the first, then as many as were finished: each for the plan it began with.
+        CHECK(fast.worker->scanned() <= generation);
+    }
+    CHECK(fast.worker->scanned() >= 4);
+    fast.worker->sweep(*fast.tables, 2 * pass);
+    CHECK(fast.worker->scanned() == 7);
+}
+
 TEST_CASE(
     "no plan's site admits: counted as no_site; a site without a live backend: the next; none: no_backend") {
     FastPath fast(make_plan());

@@ -193,6 +193,65 @@ TEST_CASE("a datagram for another port of a VIP's address is the kernel's, all o
     CHECK(outs[0].verdict == Verdict::kKernel);
 }
 
+TEST_CASE("an identification may be used again as soon as its datagram is complete") {
+    for (const bool v6 : {false, true}) {
+        FastPath fast(make_plan());
+        for (int again = 0; again < 3; ++again) {
+            auto parts = cut(from_client(v6).udp(5353, 53).payload(900).bytes(), 304, 7);
+            REQUIRE(parts.size() == 3);
+            if (again == 1) std::swap(parts[1], parts[2]);
+            for (const Bytes& part : parts) CHECK(fast.send(part).verdict == Verdict::kTransmit);
+        }
+        // Not before: what overlaps belongs to nobody.
+        const auto parts = cut(from_client(v6).udp(5353, 53).payload(900).bytes(), 304, 7);
+        CHECK(fast.send(parts[0]).verdict == Verdict::kTransmit);
+        CHECK(fast.send(parts[1]).verdict == Verdict::kTransmit);
+        CHECK(fast.send(parts[0]).reason == Reason::kOverlappingFragment);
+    }
+}
+
+TEST_CASE("a flow's fragmented datagram that reaches another worker goes where the flow lives") {
+    for (const bool v6 : {false, true}) {
+        const auto plan = make_plan({.sites = 4, .backends = 3});
+        FastPath owner(plan);
+        FastPath other(plan);
+        other.worker->know_others({owner.worker.get()});
+        const Bytes whole = from_client(v6).udp(5353, 53).payload(400).bytes();
+        const Out pinned = owner.send(whole);
+        // Its site takes no new flows any more.
+        const core::SwitchValue drained{api::kAdmitNone, api::kAdmitNone, true};
+        for (FastPath* fast : {&owner, &other}) fast->host.set_site(api::SiteId{pinned.site}, drained);
+        const auto parts = cut(whole, 200, 7);
+        Out out = other.send(parts[0]);
+        CHECK(out.reason == Reason::kForwardedPinned);
+        CHECK(out.backend == pinned.backend);
+        CHECK(other.send(parts[1]).backend == pinned.backend);
+        CHECK(other.worker->pools[1].new_flows.get() == 0);
+        // From then on this worker knows it too: whole datagrams, without a look elsewhere.
+        CHECK(other.send(whole).backend == pinned.backend);
+        // Where the flow's backend no longer keeps it, it is chosen anew.
+        FastPath third(plan);
+        third.worker->know_others({owner.worker.get()});
+        third.host.set_site(api::SiteId{pinned.site}, {api::kAdmitNone, api::kAdmitNone, false});
+        out = third.send(parts[0]);
+        CHECK(out.reason == Reason::kForwardedNew);
+        CHECK(out.site != pinned.site);
+    }
+}
+
+TEST_CASE("a first fragment that is too big is answered, a later one never") {
+    for (const bool v6 : {false, true}) {
+        FastPath fast(make_plan({.mtu = 1280}));
+        const Bytes whole = from_client(v6).udp(5353, 53).payload(2900).bytes();
+        const auto parts = cut(whole, 1304, 7);
+        CHECK(fast.send(parts[0]).reason == Reason::kTooBigAnswered);
+        FastPath wide(make_plan());
+        CHECK(wide.send(cut(whole, 800, 8)[0]).reason == Reason::kForwardedNew);
+        wide.apply(make_plan({.mtu = 1280}));
+        CHECK(wide.send(fragment_of(whole, 800, 2104, 8)).reason == Reason::kTooBigUnanswered);
+    }
+}
+
 TEST_CASE("a flood of first fragments takes places from one another, and from nobody else") {
     FastPath fast(make_plan());
     const Bytes whole = from_client(false).udp(40000, 53).payload(500).bytes();

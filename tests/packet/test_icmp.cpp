@@ -112,9 +112,85 @@ TEST_CASE("errors about UDP flows, and each kind of error") {
             Frame frame = error(v6);
             frame.icmp(static_cast<std::uint8_t>(type), 0, 0).raw(Bytes(quote.begin() + 14, quote.end()));
             const bool is_error = std::find(types.begin(), types.end(), type) != types.end();
-            CHECK(fast.send(frame.bytes()).reason ==
-                  (is_error ? Reason::kForwardedIcmp : Reason::kIcmpToKernel));
+            const bool is_echo = type == (v6 ? 128U : 8U);
+            CHECK(fast.send(frame.bytes()).reason == (is_error  ? Reason::kForwardedIcmp
+                                                      : is_echo ? Reason::kEchoAnswered
+                                                                : Reason::kIcmpToKernel));
         }
+    }
+}
+
+TEST_CASE("a fragmented IPv6 answer: the error quotes its first fragment") {
+    FastPath fast(make_plan({.sites = 4, .backends = 3}));
+    const Out first = fast.send(client(true).udp(kPort, 53).bytes());
+    const auto answer = [](std::uint16_t offset_and_more, std::uint8_t protocol = 17) {
+        Bytes quote = Frame()
+                          .ether(kHostMac, kRouterMac)
+                          .ipv6("2001:db8:f::10", "2001:db8:c::7")
+                          .fragment(offset_and_more)
+                          .udp(53, kPort)
+                          .payload(1200)
+                          .bytes();
+        quote.at(14 + 40) = protocol;
+        return quote;
+    };
+    const Out out = fast.send(too_big(true, answer(1)));
+    CHECK(out.reason == Reason::kForwardedIcmp);
+    CHECK(out.backend == first.backend);
+    CHECK(fast.send(too_big(true, answer(8 * 100 + 1))).reason == Reason::kIcmpToKernel);  // a later one
+    CHECK(fast.send(too_big(true, answer(1, 58))).reason == Reason::kIcmpToKernel);
+    // Cut at every byte of the quote: 8 bytes of UDP behind the fragment header are needed.
+    const Bytes quote = answer(1);
+    for (std::size_t length = 14; length < 90; ++length) {
+        const Bytes part(quote.begin(), quote.begin() + static_cast<std::ptrdiff_t>(length));
+        CHECK(fast.send(too_big(true, part)).reason ==
+              (length >= 14 + 40 + 8 + 8 ? Reason::kForwardedIcmp : Reason::kIcmpToKernel));
+    }
+}
+
+TEST_CASE("an error that does not fit its tunnel is answered by nobody") {
+    for (const bool v6 : {false, true}) {
+        FastPath fast(make_plan({.mtu = v6 ? 1280U : 576U}));
+        Bytes quote = quoted(v6);
+        quote.resize(quote.size() + (v6 ? 1200 : 540));
+        CHECK(fast.send(too_big(v6, quote)).reason == Reason::kTooBigUnanswered);
+    }
+}
+
+TEST_CASE("an echo request to a VIP is answered whole, within a budget") {
+    for (const bool v6 : {false, true}) {
+        api::ForwardingPlan plan = make_plan();
+        plan.icmp_per_second = 50;
+        FastPath fast(plan);
+        const auto request = [&](std::string_view address, bool to_vip = true) {
+            Frame frame;
+            frame.ether(kRouterMac, kHostMac).vlan(7);
+            v6 ? frame.ipv6(address, to_vip ? "2001:db8:f::10" : "2001:db8:f::11", 3)
+               : frame.ipv4(address, to_vip ? "203.0.113.10" : "203.0.113.11", {.id = 77, .ttl = 3});
+            return frame.icmp(v6 ? 128 : 8, 0, 0x12345678).payload(56).bytes();
+        };
+        const std::string_view address = v6 ? "2001:db8:c::7" : "198.51.100.7";
+        const Out out = fast.send(request(address));
+        CHECK(out.reason == Reason::kEchoAnswered);
+        Frame want;
+        want.ether(kHostMac, kRouterMac).vlan(7);
+        v6 ? want.ipv6("2001:db8:f::10", address) : want.ipv4("203.0.113.10", address, {.id = 77});
+        const Bytes bytes = want.icmp(v6 ? 129 : 0, 0, 0x12345678).payload(56).bytes();
+        INFO("got\n" << hex(out.bytes) << "\nexpected\n" << hex(bytes));
+        CHECK(out.bytes == bytes);
+        CHECK(fast.send(request(address, false)).reason == Reason::kIcmpToKernel);
+        // The rest of the burst of a tenth of a second, and no more; errors have a budget of their own.
+        for (int i = 1; i < 5; ++i) CHECK(fast.send(request(address)).reason == Reason::kEchoAnswered);
+        CHECK(fast.send(request(address)).reason == Reason::kIcmpOverBudget);
+        CHECK(fast.send(too_big(v6, quoted(v6))).reason == Reason::kForwardedIcmp);
+        fast.advance(std::chrono::seconds(1));
+        CHECK(fast.send(request(address)).reason == Reason::kEchoAnswered);
+        // With options or extension headers the kernel may have it.
+        Frame odd;
+        odd.ether(kRouterMac, kHostMac);
+        v6 ? odd.ipv6(address, "2001:db8:f::10").extension(60)
+           : odd.ipv4(address, "203.0.113.10", {.options = Bytes(4, 1)});
+        CHECK(fast.send(odd.icmp(v6 ? 128 : 8, 0, 1).bytes()).reason == Reason::kIcmpToKernel);
     }
 }
 

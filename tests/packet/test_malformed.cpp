@@ -112,8 +112,8 @@ std::vector<Row> rows() {
         {"v6 atomic fragment", v6().fragment(0).tcp(syn()).bytes(), Reason::kForwardedNew},
         {"reserved IPv4 flag", with_ip(tcp4, 6, 0xc0), Reason::kForwardedNew},
         {"another port of the VIP", v4().tcp({.source = 1, .destination = 22, .flags = kSyn}).bytes(),
-         Reason::kNotOurs},
-        {"UDP to a TCP VIP", v4().udp(1, 443).bytes(), Reason::kNotOurs},
+         Reason::kNoService},
+        {"UDP to a TCP VIP", v4().udp(1, 443).bytes(), Reason::kNoService},
         {"another address",
          Frame().ether(kRouterMac, kHostMac).ipv4("198.51.100.7", "203.0.113.11").tcp(syn()).bytes(),
          Reason::kNotOurs},
@@ -133,8 +133,24 @@ std::vector<Row> rows() {
              .tcp(syn())
              .bytes(),
          Reason::kNotOurs},
-        {"echo request", v4().icmp(8, 0, 1).payload(8).bytes(), Reason::kIcmpToKernel},
-        {"v6 echo request", v6().icmp(128, 0, 1).payload(8).bytes(), Reason::kIcmpToKernel},
+        {"echo request", v4().icmp(8, 0, 1).payload(8).bytes(), Reason::kEchoAnswered},
+        {"v6 echo request", v6().icmp(128, 0, 1).payload(8).bytes(), Reason::kEchoAnswered},
+        {"v6 duplicate address detection",
+         Frame().ether(kRouterMac, kHostMac).ipv6("::", "ff02::1:ff00:1").icmp(135, 0, 0).payload(16).bytes(),
+         Reason::kNotOurs},
+        {"v6 without a source, to a VIP",
+         Frame().ether(kRouterMac, kHostMac).ipv6("::", "2001:db8:f::10").tcp(syn()).bytes(),
+         Reason::kBadSource},
+        {"DHCP",
+         Frame()
+             .ether(kRouterMac, kHostMac)
+             .ipv4("0.0.0.0", "255.255.255.255")
+             .udp(68, 67)
+             .payload(300)
+             .bytes(),
+         Reason::kNotOurs},
+        {"echo reply", v4().icmp(0, 0, 1).payload(8).bytes(), Reason::kIcmpToKernel},
+        {"v6 neighbour solicitation", v6().icmp(135, 0, 0).payload(16).bytes(), Reason::kIcmpToKernel},
     };
 }
 

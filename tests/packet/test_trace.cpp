@@ -114,11 +114,18 @@ TEST_CASE("QUIC: by its connection id") {
     CHECK(bench.both(packet, Known::kFlow) == Reason::kForwardedPinned);
 }
 
+TEST_CASE("a trace spends no budget: the hundredth says what the first said") {
+    Bench bench(make_plan());
+    bench.fast.host.set_limit(api::PoolId{0}, {true, 10, api::Refusal::kDrop});
+    const Bytes syn = from_client(false).tcp({40000, 443, kSyn, 1, 0}).bytes();
+    for (int i = 0; i < 100; ++i) CHECK(bench.trace(syn).reason == Reason::kForwardedNew);
+}
+
 TEST_CASE("what is not ours, malformed, too big or stranded") {
     for (const bool v6 : {false, true}) {
         Bench bench(make_plan());
-        CHECK(bench.both(from_client(v6).tcp({40000, 22, kSyn, 1, 0}).bytes()) == Reason::kNotOurs);
-        CHECK(bench.both(from_client(v6).icmp(v6 ? 128 : 8, 0, 1).bytes()) == Reason::kIcmpToKernel);
+        CHECK(bench.both(from_client(v6).tcp({40000, 22, kSyn, 1, 0}).bytes()) == Reason::kNoService);
+        CHECK(bench.both(from_client(v6).icmp(v6 ? 128 : 8, 0, 1).bytes()) == Reason::kEchoAnswered);
         CHECK(bench.both(from_client(v6).tcp({40000, 443, 0, 1, 0}).bytes()) == Reason::kBadTcpFlags);
         const Bytes big = from_client(v6).tcp({40000, 443, kAck, 5, 7}).payload(1440).bytes();
         CHECK(bench.both(big) == Reason::kTooBigAnswered);

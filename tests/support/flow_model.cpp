@@ -131,7 +131,8 @@ Fate FlowModel::handshake(const Now& now) {
         return {Reason::kForwardedHandshake, backend};
     }
     syns_.erase(p.flow);
-    Pin& pin = pins_[p.flow] = {backend, State::kOnce, p.acknowledgement, now.tick};
+    Pin& pin = pins_[p.flow] = {std::nullopt, State::kOnce, p.acknowledgement, now.tick};
+    if (in_plan(backend)) pin.backend = backend;
     if (!keeps(now, backend)) return stranded(now, pin);
     return {Reason::kForwardedHandshake, backend};
 }

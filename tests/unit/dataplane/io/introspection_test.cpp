@@ -110,6 +110,18 @@ TEST_CASE("a capture that nobody reads copies nothing more, and gives its memory
     CHECK_MESSAGE(bench.start(), "the next one need not wait for a tick");
 }
 
+TEST_CASE("a capture under way ends before its memory goes") {
+    FakeFastPath path;
+    {
+        Introspection introspection(path, [] { return fake_now; });
+        wire::CaptureReply reply;
+        REQUIRE(introspection.start({}, reply).has_value());
+        CHECK(path.capture().load() != nullptr);
+    }
+    CHECK(path.capture().load() == nullptr);
+    CHECK(path.waits == 1);
+}
+
 TEST_CASE("a page is bounded; what did not fit comes with the next") {
     Bench bench;
     wire::StartCapture request;
