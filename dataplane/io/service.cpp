@@ -82,6 +82,7 @@ struct Service::Parts {
     std::unique_ptr<RequestHandler> handler;
     std::unique_ptr<StateWriter> writer;
     std::unique_ptr<Channel> channel;
+    std::uint64_t generation = 0;  ///< restored from disk
 };
 
 api::Result<void> Service::Parts::start_fast_path() {
@@ -110,6 +111,7 @@ api::Result<void> Service::Parts::restore_and_run(const RestoredState& plan) {
                                       {kSwitchesFile, [this] { return handler->switches_payload(); }}});
     handler->set_marks({[this] { writer->mark(kPlanItem); }, [this] { writer->mark(kSwitchesItem); }});
     if (auto running = live->start(); !running) return running;
+    generation = live->tables().generation.value();  // before somebody can replace the tables
     auto listening = Channel::open(arguments.socket, *handler);
     if (!listening) return tl::unexpected(listening.error());
     channel = *std::move(listening);
@@ -131,8 +133,8 @@ api::Result<std::unique_ptr<Service>> Service::start(Arguments arguments) {
 
 std::string Service::describe() const {
     return fmt::format("{} ports, {} workers, generation {}, control socket {}",
-                       parts_->arguments.ports.size(), parts_->arguments.workers,
-                       parts_->live->tables().generation.value(), parts_->arguments.socket);
+                       parts_->arguments.ports.size(), parts_->arguments.workers, parts_->generation,
+                       parts_->arguments.socket);
 }
 
 }  // namespace detour::io
