@@ -307,8 +307,8 @@ class FlowTable {
         return {.gone = best.worth != 0 ? before : FlowValue{}};
     }
 
-    /// Whether inserts may move entries to their other bucket.
-    void may_move(bool may) noexcept { may_move_ = may; }
+    /// The first so many buckets are behind a sweep that is under way: no entry moves there from before it.
+    void swept(std::size_t buckets) noexcept { swept_ = buckets; }
 
     void erase(Entry& entry) noexcept {
         entry.clear();
@@ -346,10 +346,12 @@ class FlowTable {
             credit_tick_ = now_tick;
             credit_ = kCredit;
         }
-        if (credit_ == 0 || !may_move_) return nullptr;
+        if (credit_ == 0) return nullptr;
         for (Entry& e : buckets_[index].entries) {
             const Key key = e.key();
-            const Candidate place = weakest(buckets_[other(index, key)], now_tick);
+            const std::size_t there = other(index, key);
+            if (there < swept_ && index >= swept_) continue;
+            const Candidate place = weakest(buckets_[there], now_tick);
             if (place.worth != 0 || place.entry == &e) continue;
             if (place.entry->value().state() == FlowState::kEmpty) ++used_;
             place.entry->write(key, e.value());
@@ -428,7 +430,7 @@ class FlowTable {
     static constexpr std::uint32_t kCredit = 64;
     std::uint32_t credit_ = kCredit;
     std::uint16_t credit_tick_ = 0;
-    bool may_move_ = true;
+    std::size_t swept_ = 0;
 };
 
 using FlowTableV4 = FlowTable<FlowKeyV4>;

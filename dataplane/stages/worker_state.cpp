@@ -97,9 +97,13 @@ void WorkerState::publish_counts(std::size_t step) noexcept {
         flow_tally.idle[c].set(std::exchange(counting_.by_idle[c], 0));
 }
 
-void WorkerState::move_flows(bool may_move) noexcept {
-    flows_v4.may_move(may_move);
-    flows_v6.may_move(may_move);
+/// From the first bucket on, so that what is behind it is easily told.
+void WorkerState::begin_pass(std::uint64_t generation, std::size_t steps) noexcept {
+    sweep_generation_ = generation;
+    sweep_left_ = steps;
+    sweep_position_ = 0;
+    std::fill(counting_.by_backend.begin(), counting_.by_backend.end(), 0U);
+    counting_.by_idle.fill(0);
 }
 
 void WorkerState::refill() noexcept {
@@ -114,19 +118,19 @@ void WorkerState::sweep(const core::ForwardingTables& tables, std::size_t bucket
     for (std::size_t i = 0; i < buckets; ++i) {
         // One that is under way is finished, however fast plans come.
         if (sweep_left_ == 0 && sweep_generation_ != tables.generation.value()) {
-            sweep_generation_ = tables.generation.value();
-            sweep_left_ = steps;
-            move_flows(false);  // or one might move from before the pass to behind it
+            begin_pass(tables.generation.value(), steps);
         }
         sweep_one(tables, sweep_position_);
         sweep_position_ = sweep_position_ + 1 == steps ? 0 : sweep_position_ + 1;
         if (sweep_left_ == 0 || --sweep_left_ != 0) continue;
         scanned_.set(sweep_generation_);
-        move_flows(true);
         // One walk for all that this plan took away.
         strand_sweep.lost_backends |= lost_backends_;
         lost_backends_ = false;
     }
+    const std::size_t behind = sweep_left_ != 0 ? sweep_position_ : 0;
+    flows_v4.swept(std::min(behind, flows_v4.buckets()));
+    flows_v6.swept(behind - std::min(behind, flows_v4.buckets()));
 }
 
 }  // namespace detour::stages

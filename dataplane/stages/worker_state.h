@@ -181,7 +181,7 @@ class WorkerState {
   private:
     void sweep_one(const core::ForwardingTables& tables, std::size_t position) noexcept;
     void publish_counts(std::size_t step) noexcept;
-    void move_flows(bool may_move) noexcept;
+    void begin_pass(std::uint64_t generation, std::size_t steps) noexcept;
 
     std::uint64_t now_ns_ = 0;
     std::uint16_t tick_ = 0;
