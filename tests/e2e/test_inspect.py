@@ -151,7 +151,7 @@ def test_a_trace_of_a_new_flow_is_where_it_then_goes_and_makes_no_entry(lab):
 
 def test_a_trace_of_what_is_not_forwarded_says_why(lab):
     source = "198.18.1.77:61001"
-    assert trace(lab, source, f"{VIP4}:22/tcp")["reason"] == "not_ours"
+    assert trace(lab, source, f"{VIP4}:22/tcp")["reason"] == "no_service"
     big = trace(lab, source, f"{VIP4}:80/tcp", "--flags", "data", "--size", "1500")
     assert (big["outcome"], big["reason"]) == ("answered", "too_big_answered")
     malformed = lab.lbctl_json("trace", "--packet", "45000014")
