@@ -7,18 +7,16 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <memory>
 #include <numeric>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "tests/stress/comparisons.h"
 #include "tests/support/fast_path.h"
 #include "tests/support/flow_model.h"
 #include "tests/support/quic_packets.h"
-#include "tests/support/random_seed.h"
 #include "tests/support/tunnelled.h"
 
 using namespace detour;
@@ -26,7 +24,6 @@ using namespace detour::support;
 
 namespace {
 
-constexpr std::size_t kThreads = 2;
 constexpr std::size_t kFlows = 300;
 constexpr std::size_t kBurstsOfRound = 2000;
 constexpr std::uint32_t kBurst = 32;
@@ -72,7 +69,7 @@ struct Sent {
 /// One thread's part. `wrong` is the first disagreement; doctest's checks are for one thread.
 class Comparison {
   public:
-    explicit Comparison(std::uint64_t seed) : random_(seed) {}
+    Comparison(std::uint64_t seed, std::uint32_t /*number*/) : random_(seed) {}
 
     void run(std::size_t packets) {
         while (compared < packets && wrong.empty()) round();
@@ -350,22 +347,14 @@ class Comparison {
 }  // namespace
 
 TEST_CASE("the pipeline and the plain memory of flows agree on ten million random packets") {
-    const char* text = std::getenv("DETOUR_MODEL_PACKETS");
-    const std::size_t packets = text != nullptr ? std::strtoull(text, nullptr, 0) : 10'000'000;
-    std::mt19937_64 random(random_seed());
-    std::vector<std::unique_ptr<Comparison>> parts;
-    std::vector<std::thread> threads;
-    for (std::size_t i = 0; i < kThreads; ++i) {
-        parts.push_back(std::make_unique<Comparison>(random()));
-        threads.emplace_back([part = parts.back().get(), packets] { part->run(packets / kThreads); });
-    }
+    const std::size_t packets = model_packets();
+    const auto parts = run_in_two<Comparison>(packets);
     std::size_t compared = 0;
     std::array<std::size_t, api::kReasonCount> reasons{};
-    for (std::size_t i = 0; i < kThreads; ++i) {
-        threads[i].join();
-        CHECK(parts[i]->wrong == "");
-        compared += parts[i]->compared;
-        for (std::size_t r = 0; r < reasons.size(); ++r) reasons[r] += parts[i]->reasons[r];
+    for (const auto& part : parts) {
+        CHECK(part->wrong == "");
+        compared += part->compared;
+        for (std::size_t r = 0; r < reasons.size(); ++r) reasons[r] += part->reasons[r];
     }
     std::printf("%zu packets compared\n", compared);
     CHECK(compared >= packets);

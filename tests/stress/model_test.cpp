@@ -3,19 +3,17 @@
 #include <doctest/doctest.h>
 
 #include <array>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "tests/stress/comparisons.h"
 #include "tests/support/fast_path.h"
 #include "tests/support/model.h"
 #include "tests/support/packets.h"
-#include "tests/support/random_seed.h"
 #include "tests/support/random_switches.h"
 
 using namespace detour;
@@ -23,7 +21,6 @@ using namespace detour::support;
 
 namespace {
 
-constexpr std::size_t kThreads = 2;
 constexpr std::size_t kPacketsOfRound = 20'000;
 constexpr std::uint32_t kBurst = 32;
 constexpr std::size_t kHeadroom = 128;
@@ -88,7 +85,7 @@ void write_client(std::uint8_t* frame, const Template& kind, const Client& clien
 /// One thread's part. `wrong` is the first disagreement; doctest's checks are for one thread.
 class Comparison {
   public:
-    Comparison(std::uint64_t seed, std::uint32_t first_client) : random_(seed), next_client_(first_client) {}
+    Comparison(std::uint64_t seed, std::uint32_t number) : random_(seed), next_client_(number << 23U) {}
 
     void run(std::size_t packets) {
         for (compared = 0; compared < packets && wrong.empty();) round();
@@ -162,22 +159,14 @@ class Comparison {
 }  // namespace
 
 TEST_CASE("the pipeline agrees with the model on ten million random packets") {
-    const char* text = std::getenv("DETOUR_MODEL_PACKETS");
-    const std::size_t packets = text != nullptr ? std::strtoull(text, nullptr, 0) : 10'000'000;
-    std::mt19937_64 random(random_seed());
-    std::vector<std::unique_ptr<Comparison>> parts;
-    std::vector<std::thread> threads;
-    for (std::size_t i = 0; i < kThreads; ++i) {
-        parts.push_back(std::make_unique<Comparison>(random(), static_cast<std::uint32_t>(i << 23U)));
-        threads.emplace_back([part = parts.back().get(), packets] { part->run(packets / kThreads); });
-    }
+    const std::size_t packets = model_packets();
+    const auto parts = run_in_two<Comparison>(packets);
     std::size_t compared = 0;
     std::size_t chosen = 0;
-    for (std::size_t i = 0; i < kThreads; ++i) {
-        threads[i].join();
-        CHECK(parts[i]->wrong == "");
-        compared += parts[i]->compared;
-        chosen += parts[i]->chosen;
+    for (const auto& part : parts) {
+        CHECK(part->wrong == "");
+        compared += part->compared;
+        chosen += part->chosen;
     }
     std::printf("%zu packets compared, %zu of them sent to a backend\n", compared, chosen);
     CHECK(compared >= packets);
