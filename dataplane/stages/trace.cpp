@@ -11,13 +11,6 @@ namespace {
 constexpr std::size_t kEthernet = 14;
 constexpr std::size_t kSmallTable = 16;
 
-const core::FlowTableV4& flows_of(const WorkerState& w, const core::FlowKeyV4&) noexcept {
-    return w.flows_v4;
-}
-const core::FlowTableV6& flows_of(const WorkerState& w, const core::FlowKeyV6&) noexcept {
-    return w.flows_v6;
-}
-
 template <class Table>
 void clear(Table& flows) noexcept {
     for (std::size_t i = 0; i < flows.buckets(); ++i) {
@@ -95,7 +88,7 @@ void Tracer::recall_flow(const core::Packet& p, Traced& out) noexcept {
     const Keyed mine(p, *scratch_);
     for (unsigned i = 0; i < workers_.size(); ++i) {
         const WorkerState& worker = *workers_[i];
-        const core::FlowValue flow = flows_of(worker, mine.key).peek(mine.key, p.flow_hash);
+        const core::FlowValue flow = Keyed::flows_of(worker).peek(mine.key, p.flow_hash);
         const core::SynTable& syns = p.v6 != 0 ? worker.syns_v6 : worker.syns_v4;
         const auto syn = syns.peek(mine.syn_key, p.flow_hash, scratch_->syn_time());
         const bool known = flow.state() != core::FlowState::kEmpty;

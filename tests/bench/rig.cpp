@@ -145,7 +145,7 @@ void Rig::run_burst(std::span<rte_mbuf*> mbufs) noexcept {
     worker_->set_time(now_ns(CLOCK_MONOTONIC));
     io::fill(*batch_, mbufs, 0, [](rte_mbuf*) {});
     if constexpr (kTimed) lap();
-    kPipeline == Pipeline::kTimed ? time_stages(context) : run_stages(context);
+    kTimed ? time_stages(context) : run_stages(context);
     if (worker_->fragments.waiting()) resume_held(context);
     if (++bursts_ % io::kBurstsPerSweep == 0) worker_->sweep(tables, io::kBusySweep);
     host_.publication.pass(index_);
